@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from nlpcli.data.examples import Example
-    from nlpcli.decoding.translator import Candidate
-    from nlpcli.decoding.translator import Translation as Translated
+    from nlpcli.decoding.line_translator import Candidate
+    from nlpcli.decoding.line_translator import Translation as Translated
     from nlpcli.models.model_folder import LoadedModel
     from nlpcli.tasks.task import Task
 
@@ -164,19 +164,21 @@ def translate(
     needs("sample", options, *drawing)
     needs("alignments", options, "alignment_layer")
     with python_names():
-        from nlpcli.runs.translation import Search, Translating, open_translator
+        from nlpcli.runs.search_options import Search
+        from nlpcli.runs.translation import Translating, open_translator
 
         searching = {name: options.get(name) for name in _SEARCH}
         job = Translating(
             search=Search(**given(**searching, **drawing)),
             **_using(model, options),
             **given(prefix=options.get("target_prefix"), alignments=options.get("alignments")),
-            **given(**{name: options.get(name) for name in ("alignment_layer", "batch_tokens", "max_length")}),
+            **given(**{name: options.get(name) for name in _TRANSLATING}),
+            scores=True,
         )
         translator = open_translator(job, say=say, warn=warn)
 
     def translations() -> Iterator[Translation]:
-        from nlpcli.decoding.translator import Request
+        from nlpcli.decoding.line_translator import Request
 
         with python_names():
             requests = (Request(text, place, job.prefix) for text, place in _placed(texts))
@@ -190,6 +192,9 @@ _SEARCH = (
     "beam_size", "length_penalty", "length_normalization", "coverage_penalty", "beam_patience", "n_best", "sample",
     "min_length", "no_repeat_ngram", "repetition_penalty", "allow_unknown",
 )  # fmt: skip
+
+
+_TRANSLATING = ("alignment_layer", "batch_tokens", "max_length", "engine", "quantization")
 
 
 def _translation(found: Translated) -> Translation:

@@ -96,6 +96,8 @@ class TranslateOptions(_Placed, total=False):
     repetition_penalty: float | None
     allow_unknown: bool
     batch_tokens: int | None
+    engine: str | None
+    quantization: str | None
 
 
 class GenerateOptions(_Placed, total=False):

@@ -173,6 +173,21 @@ def command(
         help="Maximum number of source tokens in a batch, padding included. It affects only speed and memory. "
         "Default: 1024.",
     ),
+    engine: str = typer.Option(
+        None,
+        "--engine",
+        metavar="ENGINE",
+        help="What computes the translations: torch, ctranslate2 (several times faster on a CPU; needs pip install "
+        "'nlpcli[fast]'), or auto: ctranslate2 if it is installed and supports the model and the options. For "
+        "ctranslate2 the model is converted once; the result is kept in the folder of the model. Default: auto.",
+    ),
+    quantization: str = typer.Option(
+        None,
+        "--quantization",
+        metavar="TYPE",
+        help="With --engine ctranslate2: type of the weights, such as int8 or bfloat16. Smaller types are faster and "
+        "change the translations slightly. Default: float32.",
+    ),
     device: str = shared_options.DEVICE,
     threads: int = shared_options.THREADS,
     processes: int = shared_options.PROCESSES,
@@ -199,8 +214,9 @@ def command(
       nlpcli translate --field question --output-field frage data.jsonl
     """
     from nlpcli.commands.translate import Layout
+    from nlpcli.runs.search_options import Search
     from nlpcli.runs.text_inputs import is_json
-    from nlpcli.runs.translation import Search, Translating
+    from nlpcli.runs.translation import Translating
 
     files = files or ["-"]
     if output_field != "translation" and not json and not any(is_json(path, format, field) for path in files):
@@ -235,12 +251,15 @@ def command(
         prefix_file=target_prefix_file,
         alignments=alignments,
         alignment_layer=alignment_layer,
+        scores=scores or json or n_best > 1,
         batch_tokens=batch_tokens,
         max_length=max_length,
         line_buffered=line_buffered or ("-" in files and sys.stdin is not None and sys.stdin.isatty()),
         device=device,
         threads=threads,
         processes=processes,
+        engine=engine,
+        quantization=quantization,
     )
     if "-" in job.files:
         terminal.announce_stdin()

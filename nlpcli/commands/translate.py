@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nlpcli.decoding.translator import Candidate, Translation
+    from nlpcli.decoding.line_translator import Candidate, Translation
 
 
 # --- input -------------------------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ class Layout:
         return [self._moses(number, candidate) for candidate in translation.candidates]
 
     def _plain(self, candidate: Candidate) -> str:
-        more = [f"{candidate.score:.4f}"] * self.scores + [_alignment(candidate)] * self.alignments
+        more = [f"{candidate.score:.4f}"] * self.scores + self._alignments(candidate)
         if not more:
             return candidate.text
         return "\t".join([candidate.text.replace("\t", " "), *more])
@@ -60,7 +60,10 @@ class Layout:
     def _moses(self, number: int, candidate: Candidate) -> str:
         text = candidate.text.replace("|||", "| | |")
         parts = [str(number), text, f"logprob= {candidate.logprob:.4f}", f"{candidate.score:.4f}"]
-        return " ||| ".join(parts + [_alignment(candidate)] * self.alignments)
+        return " ||| ".join(parts + self._alignments(candidate))
+
+    def _alignments(self, candidate: Candidate) -> list[str]:
+        return [_alignment(candidate)] if self.alignments else []
 
     def _fields(self, translation: Translation) -> dict[str, Any]:
         name, scored = self.output_field, self.scores or self.as_json

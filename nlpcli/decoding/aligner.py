@@ -22,11 +22,12 @@ from nlpcli.decoding.cross_attention import (
     word_weights,
     words_of_spans,
 )
+from nlpcli.decoding.line_translator import cut_batches
 from nlpcli.decoding.translation_model import TranslationModel
-from nlpcli.decoding.translator import cut_batches
 from nlpcli.errors import NlpcliError
-from nlpcli.objectives.source_target_batches import pad, source_ids
+from nlpcli.objectives.source_target_batches import pad
 from nlpcli.text import Tokenizer
+from nlpcli.text.special_tokens import source_ids
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from nlpcli.decoding.constraints import Constraints, seen
-from nlpcli.decoding.hypothesis import Hypothesis, Prefixes, device_of, end_steps, length_limits
+from nlpcli.decoding.hypothesis import Hypothesis
 from nlpcli.decoding.logits_processors import GenerationRules
+from nlpcli.decoding.prefixes import Prefixes, device_of, end_steps, length_limits
 from nlpcli.decoding.stop_conditions import Stop, StopConditions
 from nlpcli.decoding.top_k_selection import log_normalizer
 from nlpcli.models.decodable import Decodable

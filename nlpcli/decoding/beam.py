@@ -14,53 +14,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from nlpcli.decoding.constraints import Constraints, seen
-from nlpcli.decoding.hypothesis import Hypothesis, Prefixes, device_of, end_steps, length_limits
-from nlpcli.decoding.length_penalty import Ranking, log_coverage
+from nlpcli.decoding.constraints import seen
+from nlpcli.decoding.hypothesis import Hypothesis
+from nlpcli.decoding.length_penalty import log_coverage
+from nlpcli.decoding.prefixes import Prefixes, device_of, end_steps, length_limits
+from nlpcli.decoding.search_settings import BeamSettings
 from nlpcli.decoding.top_k_selection import log_normalizer, top_candidates
 from nlpcli.errors import NlpcliError
 from nlpcli.models.decodable import Decodable
 
 Attends = Callable[[Tensor, object], tuple[Tensor, object, Tensor]]
 """`nlpcli.decoding.cross_attention.Attending.step_with_attention`."""
-
-
-LARGEST_BEAM = 10_000
-
-
-@dataclass(frozen=True)
-class BeamSettings:
-    """`n_best` hypotheses are given for each sentence, at most `beam_size`; for `patience` see the module."""
-
-    beam_size: int = 5
-    n_best: int = 1
-    patience: float = 1.0
-    ranking: Ranking = field(default_factory=Ranking)
-    constraints: Constraints = field(default_factory=Constraints)
-
-    def __post_init__(self) -> None:
-        if self.beam_size < 1:
-            raise NlpcliError(f"the beam size must be at least 1, not {self.beam_size}")
-        if self.beam_size > LARGEST_BEAM:
-            raise NlpcliError(f"the beam size must be at most {LARGEST_BEAM:,}, not {self.beam_size:,}")
-        if not 1 <= self.n_best <= self.beam_size:
-            raise NlpcliError(
-                f"--n-best must lie between 1 and the beam size {self.beam_size}, not {self.n_best}",
-                hint="use a larger --beam-size, or a smaller --n-best",
-            )
-        if not self.patience > 0:
-            raise NlpcliError(f"patience must be positive, not {self.patience}")
-
-    @property
-    def enough(self) -> float:
-        """So many finished hypotheses end a sentence."""
-        wanted = self.patience * self.beam_size
-        return max(self.n_best, math.ceil(wanted)) if wanted < math.inf else math.inf
 
 
 @torch.inference_mode()

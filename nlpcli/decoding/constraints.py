@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-
-import torch
-from torch import Tensor
+from math import inf
+from typing import TYPE_CHECKING
 
 from nlpcli.errors import NlpcliError
 from nlpcli.text import SpecialTokens
+
+if TYPE_CHECKING:  # settings are made where torch may not be needed at all
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class Constraints:
         """The model's logits (rows, vocabulary) after the repetition penalty on tokens that are there, see `seen`."""
         if self.repetition_penalty == 1.0:
             return logits
-        lower = torch.where(logits > 0, logits / self.repetition_penalty, logits * self.repetition_penalty)
-        return torch.where(written, lower, logits)
+        lower = (logits / self.repetition_penalty).where(logits > 0, logits * self.repetition_penalty)
+        return lower.where(written, logits)
 
     def ban_(self, logits: Tensor, history: Tensor, eos: int | None, early: Tensor | None) -> Tensor:
         """Sets what may not follow `history` (rows, n) to -inf in `logits` (rows, vocabulary), in place.
@@ -54,12 +57,12 @@ class Constraints:
         `early` (rows,) is True where the end may not come yet; None stands for nowhere.
         """
         if self.suppress:
-            logits.index_fill_(1, _ids(self.suppress, logits.device), -torch.inf)
+            logits.index_fill_(1, _ids(self.suppress, logits.device), -inf)
         if eos is not None and early is not None:
-            logits[:, eos].masked_fill_(early, -torch.inf)
+            logits[:, eos].masked_fill_(early, -inf)
         if self.no_repeat_ngram and history.shape[1] >= self.no_repeat_ngram:
             row, token = repeated_ngrams(history, self.no_repeat_ngram)
-            logits[row, token] = -torch.inf
+            logits[row, token] = -inf
         return logits
 
 
@@ -74,12 +77,16 @@ def never_written(special: SpecialTokens, *, unknown: bool = False, end: bool = 
 
 def seen(history: Tensor, size: int) -> Tensor:
     """(rows, size) boolean, True for the tokens that are in `history` (rows, n); ids below 0 are none."""
+    import torch
+
     found = torch.zeros(len(history), size + 1, dtype=torch.bool, device=history.device)
     return found.scatter_(1, torch.where(history < 0, size, history), True)[:, :size]
 
 
 @lru_cache(maxsize=16)
 def _ids(ids: tuple[int, ...], device: torch.device) -> Tensor:
+    import torch
+
     return torch.tensor(ids, device=device)
 
 

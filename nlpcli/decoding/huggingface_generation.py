@@ -21,8 +21,9 @@ from nlpcli.config.counting import counted
 from nlpcli.config.generation_settings import Generation
 from nlpcli.decoding.autoregressive import Renewal, Watch, roll_out
 from nlpcli.decoding.greedy import most_probable
-from nlpcli.decoding.hypothesis import Hypothesis, device_of, length_limits
+from nlpcli.decoding.hypothesis import Hypothesis
 from nlpcli.decoding.logits_processors import GenerationRules
+from nlpcli.decoding.prefixes import device_of, length_limits
 from nlpcli.decoding.sampling import SamplingSettings, sampler
 from nlpcli.decoding.stop_conditions import Stop, StopConditions
 from nlpcli.errors import NlpcliError

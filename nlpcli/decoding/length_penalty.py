@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from nlpcli.errors import NlpcliError, unknown
+
+if TYPE_CHECKING:  # a ranking is made where torch may not be needed at all
+    from torch import Tensor
 
 NORMALIZATIONS = ("wu", "average")
 
@@ -59,4 +60,6 @@ def log_coverage(received: Tensor) -> Tensor:
     A position that received nothing, as hard or local attention leaves some, counts as the smallest number there is, so
     that the sum stays finite. Padding counts as covered: it must have received 1.
     """
+    import torch
+
     return received.clamp(torch.finfo(received.dtype).tiny, 1.0).log().sum(-1)

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from nlpcli.decoding.hypothesis import device_of
+from nlpcli.decoding.prefixes import device_of
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.source_target_batches import pad
 from nlpcli.text import Tokenizer

@@ -8,54 +8,18 @@ change what is drawn, up to the rounding of the model's own logits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nlpcli.decoding.autoregressive import Choose, Renewal, Watch, roll_out
-from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.hypothesis import Hypothesis
+from nlpcli.decoding.search_settings import SamplingSettings
 from nlpcli.decoding.stop_conditions import StopConditions
-from nlpcli.errors import NlpcliError
 from nlpcli.models.decodable import Decodable
 
 _DRAWN_AHEAD = 256
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """p ∝ exp(logits / temperature), then cut by each of the following that is set, in this order, each renormalised.
-
-    - `top_k`: only the k most probable tokens (Fan et al. 2018); 0 keeps all;
-    - `top_p`: only the smallest set of most probable tokens with a mass of p (Holtzman et al. 2020); 1 keeps all;
-    - `min_p`: only tokens at least `min_p` times as probable as the best one (Nguyen et al. 2024); 0 keeps all.
-
-    Tokens exactly as probable as the last one kept by top_k are kept too.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    seed: int = 0
-    constraints: Constraints = field(default_factory=Constraints)
-
-    def __post_init__(self) -> None:
-        if not 0 < self.temperature < float("inf"):
-            raise NlpcliError(
-                f"the temperature must be a positive number, not {self.temperature}",
-                hint="use greedy search for the most probable text",
-            )
-        if self.top_k < 0:
-            raise NlpcliError(f"--top-k must be at least 0, not {self.top_k}", hint="0 samples from all tokens")
-        if not 0 < self.top_p <= 1:
-            raise NlpcliError(f"--top-p must be above 0 and at most 1, not {self.top_p}")
-        if not 0 <= self.min_p <= 1:
-            raise NlpcliError(f"--min-p must lie between 0 and 1, not {self.min_p}")
-        if self.seed < 0:
-            raise NlpcliError(f"the seed must be at least 0, not {self.seed}")
 
 
 @torch.inference_mode()

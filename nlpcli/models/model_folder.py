@@ -278,23 +278,9 @@ def load_model(path: Path, device: str = "cpu", *, needs_tokenizer: bool = True)
             f"{path} contains a model in the ONNX format, which predict, evaluate, embed, search and cluster run",
             hint="name the run that it was converted from",
         )
-    if not weights_file.exists():
-        raise NlpcliError(f"{path}: the model folder is incomplete, {WEIGHTS} is missing")
-    try:
-        digest = sha256_file(weights_file)
-    except OSError as error:
-        raise NlpcliError(f"{weights_file}: the file can't be read ({error.strerror})") from None
-    if digest != info["sha256"]:
-        raise NlpcliError(
-            f"{weights_file}: the file is damaged or was replaced (its SHA-256 is not the one in {DESCRIPTION})"
-        )
-    config = parse(ModelConfig, info["model"], str(path / DESCRIPTION))
-    tokenizer = None if info["tokenizer"] is None else own_tokenizer(path / TOKENIZER, info["tokenizer"])
-    if tokenizer is not None and tokenizer.vocab_size != info["vocab_size"]:
-        raise NlpcliError(
-            f"{path / DESCRIPTION}: vocab_size is {info['vocab_size']}, "
-            f"but the tokenizer has {tokenizer.vocab_size} tokens"
-        )
+    check_weights(path, info)
+    config = described_config(path, info)
+    tokenizer = described_tokenizer(path, info)
     source = (
         own_tokenizer(path / SOURCE_TOKENIZER, info.get("source_tokenizer")) if config.source_encoder_layers else None
     )
@@ -309,6 +295,42 @@ def load_model(path: Path, device: str = "cpu", *, needs_tokenizer: bool = True)
     model = build_model(config, info["vocab_size"], info.get("head"))
     load_weights(model, weights, str(weights_file))
     return LoadedModel(model.to(device).eval(), tokenizer, config, info, path, source)
+
+
+def check_weights(path: Path, info: Mapping[str, Any]) -> None:
+    """Raises: NlpcliError unless the folder has the weights that its description, `info`, names."""
+    weights_file = path / WEIGHTS
+    if not weights_file.exists():
+        raise NlpcliError(f"{path}: the model folder is incomplete, {WEIGHTS} is missing")
+    try:
+        digest = sha256_file(weights_file)
+    except OSError as error:
+        raise NlpcliError(f"{weights_file}: the file can't be read ({error.strerror})") from None
+    if digest != info["sha256"]:
+        raise NlpcliError(
+            f"{weights_file}: the file is damaged or was replaced (its SHA-256 is not the one in {DESCRIPTION})"
+        )
+
+
+def described_config(path: Path, info: Mapping[str, Any]) -> ModelConfig:
+    """The settings of the model in the folder `path`, whose description is `info`."""
+    return parse(ModelConfig, info["model"], str(path / DESCRIPTION))
+
+
+def described_tokenizer(path: Path, info: Mapping[str, Any]) -> Tokenizer | None:
+    """The tokenizer in the folder `path`, whose description is `info`; None where the model came without one.
+
+    Raises: NlpcliError for a damaged one, and for one that is not the model's own.
+    """
+    if info["tokenizer"] is None:
+        return None
+    tokenizer = own_tokenizer(path / TOKENIZER, info["tokenizer"])
+    if tokenizer.vocab_size != info["vocab_size"]:
+        raise NlpcliError(
+            f"{path / DESCRIPTION}: vocab_size is {info['vocab_size']}, "
+            f"but the tokenizer has {tokenizer.vocab_size} tokens"
+        )
+    return tokenizer
 
 
 def own_tokenizer(folder: Path, fingerprint: str | None) -> Tokenizer:

@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 Ids = Sequence[int] | np.ndarray
 
 
-def source_ids(pieces: Sequence[int], special: SpecialTokens) -> list[int]:
-    """What the encoder reads for a sentence's pieces."""
-    return [*pieces, special.eos]
-
-
 def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """(rows, longest) ids, filled up with `value` at the end."""
     longest = max(map(len, rows))

@@ -2,78 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nlpcli.config.counting import counted
+from nlpcli.config.ctranslate2_types import check_quantization
+from nlpcli.config.optional_packages import optional
+from nlpcli.config.quantities import check_threads
 from nlpcli.data.open_text import check_opens
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.decoding_settings import check_lengths, generation_of
 from nlpcli.runs.find_model import TRANSLATION, locate
-from nlpcli.runs.open_model import folder_of, open_model
+from nlpcli.runs.open_model import description_of, folder_of, open_model
+from nlpcli.runs.search_options import Search, search_settings
 from nlpcli.runs.text_inputs import check_field, check_first, read_inputs
+from nlpcli.runs.translation_engine import (
+    CTRANSLATE2,
+    ENGINES,
+    TORCH,
+    device_type,
+    installed,
+    obstacles_of,
+    open_library,
+    ready_folder,
+    without_weights,
+)
 from nlpcli.runs.worker_processes import device_of, in_processes
+from nlpcli.training.distributed.launcher import cores
 
 if TYPE_CHECKING:
     from nlpcli.config.generation_settings import Generation
+    from nlpcli.config.transformer_settings import TransformerConfig
+    from nlpcli.decoding.line_translator import LineTranslator, Request, Translation, TranslatorSettings
     from nlpcli.decoding.translation_model import TranslationModel
-    from nlpcli.decoding.translator import Request, Translation, Translator
     from nlpcli.models.model_folder import LoadedModel
-    from nlpcli.text import SpecialTokens
 
 FORMATS = ("auto", "text", "jsonl")
 
 
 WINDOW = 1024  # lines read ahead
-
-
-@dataclass(frozen=True)
-class Search:
-    """Beam search; with `sample` set, sampling of `n_best` translations instead.
-
-    What is None is as the model says: `beam_size` and `length_penalty` those it was measured with in training, the beam
-    at least `n_best` wide; of a model from a Hugging Face folder, everything its decoding settings say. Where it says
-    nothing, nothing is limited.
-    """
-
-    beam_size: int | None = None
-    length_penalty: float | None = None
-    length_normalization: str | None = None
-    coverage_penalty: float | None = None
-    beam_patience: float | None = None
-    n_best: int = 1
-    sample: bool = False
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    seed: int = 1
-    min_length: int | None = None
-    no_repeat_ngram: int | None = None
-    repetition_penalty: float | None = None
-    allow_unknown: bool = False
-
-    def as_generation(self, max_length: int | None) -> dict[str, Any]:
-        """The same in the names of `Generation`; None where the model decides."""
-        beams = self.beam_size
-        if self.n_best > 1 and beams is None and not self.sample:
-            beams = max(self.n_best, 1)
-        return {
-            "num_beams": beams,
-            "do_sample": True if self.sample else False if beams is not None else None,
-            "length_penalty": self.length_penalty,
-            "temperature": self.temperature,
-            "top_k": self.top_k,
-            "top_p": self.top_p,
-            "min_p": self.min_p,
-            "min_length": None if self.min_length is None else self.min_length + 1,  # with the start
-            "max_length": None if max_length is None else max_length + 1,
-            "no_repeat_ngram_size": self.no_repeat_ngram,
-            "repetition_penalty": self.repetition_penalty,
-        }
 
 
 @dataclass(frozen=True)
@@ -83,7 +54,9 @@ class Translating:
     `model` None stands for the newest run; `files` are names, "-" for standard input; `prefix` begins every
     translation, `prefix_file` holds a prefix for each line; `format` auto is JSON lines for .jsonl and .ndjson, and
     wherever `input_field`, a key or a path to one, is given; `added` are the names of the fields that the output adds
-    to an object. See `TranslatorSettings` for the sizes.
+    to an object. See `TranslatorSettings` for the sizes. `engine`: a name of `ENGINES`, None for auto without a
+    word where PyTorch is taken; `quantization`: of the weights
+    for CTranslate2.
     """
 
     files: Sequence[str] = ("-",)
@@ -96,14 +69,22 @@ class Translating:
     prefix_file: Path | None = None
     alignments: bool = False
     alignment_layer: int | None = None
+    scores: bool = False
     batch_tokens: int | None = None
     max_length: int | None = None
     line_buffered: bool = False
     device: str = "auto"
     threads: int | None = None
     processes: int = 1
+    engine: str | None = None
+    quantization: str | None = None
 
     def __post_init__(self) -> None:
+        if self.engine is not None and self.engine not in ENGINES:
+            raise unknown("engine", self.engine, ENGINES)
+        if self.quantization is not None and self.engine != CTRANSLATE2:
+            raise NlpcliError("--quantization needs --engine ctranslate2")
+        check_quantization(self.quantization)
         if self.format not in FORMATS:
             raise unknown("format", self.format, FORMATS)
         check_field(self.format, self.input_field)
@@ -143,9 +124,11 @@ def _in_processes(
     job: Translating, *, say: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[list[Translation]]:
     """As `translate`, by several processes, each of which translates whole windows."""
-    from nlpcli.decoding.translator import windows_of
+    from nlpcli.decoding.line_translator import windows_of
 
     job = replace(job, model=folder_of(locate(TRANSLATION, job.model, say=say)))
+    fast = fast_folder(job, say)  # made before the processes look for it
+    job = replace(job, engine=CTRANSLATE2 if fast else TORCH)
     work = _TranslationWork(job)
     for translations, warnings in in_processes(windows_of(read_requests(job), WINDOW), work, job.processes):
         for warning in warnings:
@@ -174,25 +157,114 @@ class _TranslationWork:
         return translate_window
 
 
-def open_translator(job: Translating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Translator:
+def open_translator(job: Translating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> LineTranslator:
     """The model and the search of a job, ready for requests, wherever they come from.
 
     Raises: NlpcliError when there is no such model, and for options that it has no use for.
     """
-    model = locate(TRANSLATION, job.model, say=say)
-    from nlpcli.decoding.translator import Translator, TranslatorSettings
+    job = replace(job, model=locate(TRANSLATION, job.model, say=say))
+    if job.line_buffered and not job.threads:
+        # One sentence alone is too little work for two threads, which then only wait for each other.
+        job = replace(job, threads=1)
+    folder = fast_folder(job, say)
+    return _torch_translator(job, warn) if folder is None else _fast_translator(job, folder, warn)
+
+
+def _torch_translator(job: Translating, warn: Callable[[str], None]) -> LineTranslator:
+    from nlpcli.decoding.translator import Translator
     from nlpcli.training.device import prepare
 
-    # One sentence alone is too little work for two threads, which then only wait for each other.
-    threads = job.threads or (1 if job.line_buffered else None)
-    machine = prepare(job.device, "float32", threads)
-    loaded = open_model(model, str(machine.device))
+    assert job.model is not None
+    device = prepare(job.device, "float32", job.threads).device
+    loaded = open_model(job.model, str(device))
     generation = _generation(job, loaded, warn)
+    found = cast("TranslationModel", loaded.model)  # `locate` gives no other
+    return Translator(
+        found, loaded.tokenizer.for_targets(), _settings(job, loaded, generation), device=device, warn=warn,
+        source_tokenizer=loaded.source_tokenizer or loaded.tokenizer,
+    )  # fmt: skip
+
+
+def _fast_translator(job: Translating, folder: Path, warn: Callable[[str], None]) -> LineTranslator:
+    """A translator of CTranslate2 for its folder; PyTorch's is opened when it is needed for a sentence."""
+    from nlpcli.convert.ctranslate2_limits import position_count, vocabulary
+    from nlpcli.decoding.ctranslate2_translator import CTranslate2Translator, FastModel
+
+    assert job.model is not None
+    described = without_weights(job.model)
+    tokenizer = described.tokenizer
+    config = cast("TransformerConfig", described.config)  # others are not converted
+    model = FastModel(
+        open_library(folder, job.threads or cores(), job.quantization),
+        vocabulary(tokenizer),
+        rows=position_count(config),
+        positions=config.position_limit,
+    )
+    return CTranslate2Translator(
+        model, tokenizer.for_targets(), _settings(job, described, None), warn=warn, source_tokenizer=tokenizer,
+        otherwise=functools.cache(lambda: _torch_translator(replace(job, device="cpu"), warn)),
+    )  # fmt: skip
+
+
+def fast_folder(job: Translating, say: Callable[[str], None]) -> Path | None:
+    """The folder for CTranslate2 with which a job is done, None where it is done with PyTorch. `say` is told which.
+
+    Nothing here imports PyTorch but a conversion, so that a translation starts in a fraction of a second.
+    Raises: NlpcliError where CTranslate2 is asked for and lacks something, naming it.
+    """
+    check_threads(job.threads)
+    if job.engine == TORCH:
+        return None
+    demanded = job.engine == CTRANSLATE2
+
+    def with_torch(reason: str) -> None:
+        if job.engine is not None:
+            say(f"engine: torch, because {reason}")
+
+    if not installed():
+        if demanded:
+            optional("ctranslate2", "fast", "--engine ctranslate2")
+        with_torch("the package ctranslate2 is not installed")
+        return None
+    assert job.model is not None
+    obstacles = obstacles_of(job.model)
+    if not obstacles:
+        from nlpcli.decoding.ctranslate2_translator import unsupported
+
+        obstacles = unsupported(_settings(job, without_weights(job.model), None))
+    if job.prefix or job.prefix_file is not None:
+        obstacles.append("--target-prefix" if job.prefix else "--target-prefix-file")
+    if (device := device_type(job.device)) != "cpu":
+        obstacles.append(f"--device {device}")
+    if obstacles and demanded:
+        raise NlpcliError(f"the engine ctranslate2 does not support {', '.join(obstacles)}", hint="use --engine torch")
+    if obstacles:
+        with_torch(f"CTranslate2 does not support {', '.join(obstacles)}")
+        return None
+    path = folder_of(job.model)
+    folder = ready_folder(path, description_of(job.model), job.quantization, say)
+    if folder is None and demanded:
+        raise NlpcliError(
+            f"the model {path} can't be converted for CTranslate2, because neither its folder nor the cache can be "
+            "written",
+            hint="set NLPCLI_CACHE to a folder that can be written, or use --engine torch",
+        )
+    if folder is None:
+        with_torch("no folder for CTranslate2 can be written")
+    else:
+        say("engine: CTranslate2")
+    return folder
+
+
+def _settings(job: Translating, loaded: LoadedModel, generation: Generation | None) -> TranslatorSettings:
+    """How a model translates. generation: as `_generation` gives it."""
+    from nlpcli.decoding.line_translator import TranslatorSettings
+
     target_start = tuple(loaded.info.get("target_start", ())) or None
     if generation is not None:
         assert generation.start is not None  # as of every encoder-decoder
         target_start = (generation.start,)
-    settings = TranslatorSettings(
+    return TranslatorSettings(
         search=search_settings(job.search, loaded.tokenizer.special, loaded.info.get("decoding", {})),
         generation=generation,
         seed=job.search.seed,
@@ -204,13 +276,9 @@ def open_translator(job: Translating, *, say: Callable[[str], None], warn: Calla
         target_start=target_start,
         alignments=job.alignments,
         alignment_layer=job.alignment_layer,
+        scores=job.scores,
         **({} if job.batch_tokens is None else {"batch_tokens": job.batch_tokens}),
     )
-    found = cast("TranslationModel", loaded.model)  # `locate` gives no other
-    return Translator(
-        found, loaded.tokenizer.for_targets(), settings, device=machine.device, warn=warn,
-        source_tokenizer=loaded.source_tokenizer or loaded.tokenizer,
-    )  # fmt: skip
 
 
 def _generation(job: Translating, loaded: LoadedModel, warn: Callable[[str], None]) -> Generation | None:
@@ -232,43 +300,12 @@ def _generation(job: Translating, loaded: LoadedModel, warn: Callable[[str], Non
     return found.model_copy(update={"num_beams": max(found.num_beams, job.search.n_best)})
 
 
-def search_settings(search: Search, special: SpecialTokens, trained: Mapping[str, Any]) -> Any:
-    """`search` in the words of `nlpcli.decoding`; trained: what the model was measured with in training."""
-    from nlpcli.decoding.beam import BeamSettings
-    from nlpcli.decoding.constraints import Constraints, never_written
-    from nlpcli.decoding.length_penalty import Ranking
-    from nlpcli.decoding.sampling import SamplingSettings
-
-    constraints = Constraints(
-        suppress=never_written(special, unknown=search.allow_unknown),
-        **_given(search, "min_length", "no_repeat_ngram", "repetition_penalty"),
-    )
-    if search.sample:
-        drawing = _given(search, "temperature", "top_k", "top_p", "min_p", "seed")
-        return SamplingSettings(**drawing, constraints=constraints)
-    size, penalty = search.beam_size, search.length_penalty
-    if size is None:
-        size = max(trained.get("beam_size", BeamSettings.beam_size), search.n_best)
-    if penalty is None:
-        penalty = trained.get("length_penalty", Ranking.length_penalty)
-    named: dict[str, Any] = {"normalization": search.length_normalization, "coverage_penalty": search.coverage_penalty}
-    ranking = Ranking(penalty, **{name: value for name, value in named.items() if value is not None})
-    patience = BeamSettings.patience if search.beam_patience is None else search.beam_patience
-    return BeamSettings(size, search.n_best, patience, ranking, constraints)
-
-
-def _given(search: Search, *names: str) -> dict[str, Any]:
-    """Those of the settings that are set."""
-    values = {name: getattr(search, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def read_requests(job: Translating) -> Iterator[Request]:
     """A request for each line of the files; its origin is the JSON object it stood in, None for plain text.
 
     Raises: NlpcliError naming file and line for what can't be read.
     """
-    from nlpcli.decoding.translator import Request
+    from nlpcli.decoding.line_translator import Request
 
     prefixes = read_lines(job.prefix_file) if job.prefix_file is not None else None
     count = 0

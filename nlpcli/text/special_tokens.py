@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -64,3 +65,8 @@ class SpecialTokens:
         usual = {role: getattr(self, role) for role in ROLES} | {"sentinels": list(self.sentinels)}
         unusual = {"spellings": [list(pair) for pair in self.spellings], "absent": list(self.absent)}
         return usual | {name: value for name, value in unusual.items() if value}
+
+
+def source_ids(pieces: Sequence[int], special: SpecialTokens) -> list[int]:
+    """What the encoder reads for a sentence's pieces."""
+    return [*pieces, special.eos]

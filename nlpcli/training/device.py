@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from nlpcli.config.counting import counted
-from nlpcli.config.quantities import MOST_THREADS
+from nlpcli.config.quantities import check_threads
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.linear import product
 from nlpcli.training.distributed.environment import local_rank, process_count
@@ -109,8 +109,7 @@ def own_device(device: torch.device, *, named: str) -> torch.device:
 
 def prepare(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Machine:
     """Sets torch up for this machine: threads, denormals flushed to zero, and a precision that was probed."""
-    if threads is not None and threads > MOST_THREADS:
-        raise NlpcliError(f"{threads:,} CPU threads are too many", hint=f"choose at most {MOST_THREADS:,}")
+    check_threads(threads)
     chosen = own_device(choose_device(device), named=device)
     for name, value in _KERNELS_KEPT.items():
         os.environ.setdefault(name, value)  # read at the first product

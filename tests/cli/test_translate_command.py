@@ -69,7 +69,7 @@ def call(capsys, monkeypatch):
 
 
 def test_one_line_comes_out_for_each_line_that_goes_in(run, model, text):
-    done = run("translate", "--model", model, "--max-length", 8, stdin=text.read_text("utf-8"))
+    done = run("translate", "--model", model, "--max-length", 8, "--engine", "torch", stdin=text.read_text("utf-8"))
     assert (done.returncode, done.stderr) == (0, "")
     out = done.stdout.split("\n")
     assert len(out) == 5
@@ -179,7 +179,7 @@ def test_output_goes_to_a_file_whole_or_not_at_all(call, model, text, tmp_path):
 
 def test_an_overlong_line_is_cut_and_named(call, model, text):
     text.write_text("ein\n" + "hund " * 100 + "\nein\n", encoding="utf-8")
-    status, out, err = call("--model", model, text)
+    status, out, err = call("--model", model, text, "--engine", "torch")
     assert status == 0
     assert len(out) == 3
     assert err.startswith(f"warning: {text}:2: the source has ") and "is truncated to 63, the maximum length" in err
@@ -217,7 +217,8 @@ def test_line_buffered_answers_each_line_before_the_next(nlpcli_command, environ
 def test_a_reader_that_leaves_ends_it_quietly(nlpcli_command, environment, model, tmp_path):
     (tmp_path / "many.txt").write_text("der mann\n" * 3000, encoding="utf-8")
     process = subprocess.Popen(
-        [*nlpcli_command, "translate", "--model", str(model), "--max-length", "2", "-b", "1", "many.txt"],
+        [*nlpcli_command, "translate", "--model", str(model), "--max-length", "2", "-b", "1",
+         "--engine", "torch", "many.txt"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=tmp_path,
     )  # fmt: skip
     assert process.stdout.readline()

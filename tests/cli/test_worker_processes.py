@@ -51,7 +51,7 @@ def classifier(tmp_path_factory):
 
 
 OF = {
-    "translate": ("--max-length=2", "--beam-size=1", "--scores"),
+    "translate": ("--max-length=2", "--beam-size=1", "--scores", "--engine=torch"),
     "predict": (),
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nlpcli.commands.translate import Layout
-from nlpcli.decoding.translator import Candidate, Request, Translation
+from nlpcli.decoding.line_translator import Candidate, Request, Translation
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.translation import Translating, read_requests
 

@@ -11,8 +11,9 @@ import torch
 from nlpcli.decoding.beam import BeamSettings
 from nlpcli.decoding.constraints import Constraints, never_written
 from nlpcli.decoding.length_penalty import Ranking
+from nlpcli.decoding.line_translator import Request, TranslatorSettings, cut_batches, one_line
 from nlpcli.decoding.sampling import SamplingSettings
-from nlpcli.decoding.translator import Request, Translator, TranslatorSettings, cut_batches, one_line
+from nlpcli.decoding.translator import Translator
 from nlpcli.errors import NlpcliError
 from nlpcli.text import SpecialTokens
 from nlpcli.text.special_tokens import ROLES

@@ -52,8 +52,9 @@ def score_test(cell: Cell, test: HeldOut, listener: Listener) -> dict[str, Any]:
 
     config = cell.config
     job = Translating(
-        files=(test.source,), model=cell.folder, device=config.training.device, threads=config.training.threads
-    )
+        files=(test.source,), model=cell.folder, device=config.training.device, threads=config.training.threads,
+        engine="torch",
+    )  # fmt: skip
     listener.note(f"{cell.name}: translating {test.source}")
     output = [
         translation.candidates[0].text

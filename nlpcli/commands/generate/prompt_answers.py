@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.commands.generate.generate import stopper
 from nlpcli.commands.generate.prompt_template import Template
 from nlpcli.commands.generate.text_stream import added_text, before_stop
-from nlpcli.decoding.hypothesis import device_of
 from nlpcli.decoding.likelihood import Completions
+from nlpcli.decoding.prefixes import device_of
 from nlpcli.decoding.stop_conditions import EndingAtTexts
 from nlpcli.runs.decoding_settings import end_of
 

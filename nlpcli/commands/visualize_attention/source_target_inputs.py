@@ -19,11 +19,11 @@ from nlpcli.config.counting import counted
 from nlpcli.config.generation_settings import Generation
 from nlpcli.decoding.beam import beam_search
 from nlpcli.decoding.huggingface_generation import GenerationInputs, HuggingFaceDecoder
-from nlpcli.decoding.translator import TranslatorSettings
+from nlpcli.decoding.line_translator import TranslatorSettings
 from nlpcli.errors import NlpcliError
-from nlpcli.objectives.source_target_batches import source_ids
 from nlpcli.runs.decoding_settings import generation_of
-from nlpcli.runs.translation import Search, search_settings
+from nlpcli.runs.search_options import Search, search_settings
+from nlpcli.text.special_tokens import source_ids
 from nlpcli.visualization.capture import capture
 
 

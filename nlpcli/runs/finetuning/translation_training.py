@@ -232,7 +232,7 @@ class DevTranslations:
         from nlpcli.decoding.beam import BeamSettings
         from nlpcli.decoding.constraints import Constraints, never_written
         from nlpcli.decoding.length_penalty import Ranking
-        from nlpcli.decoding.translator import TranslatorSettings
+        from nlpcli.decoding.line_translator import TranslatorSettings
         from nlpcli.evaluation.bleu import Bleu
 
         Bleu(tokenize=config.decoding.bleu_tokenize)  # an unknown tokenizer is told now, not after an epoch

@@ -118,7 +118,8 @@ def restored(
     from nlpcli.decoding.constraints import Constraints, never_written
     from nlpcli.decoding.greedy import greedy_search
     from nlpcli.decoding.stop_conditions import StopConditions
-    from nlpcli.objectives.source_target_batches import pad, source_ids
+    from nlpcli.objectives.source_target_batches import pad
+    from nlpcli.text.special_tokens import source_ids
 
     special = tokenizer.special
     texts = list(task.held_out(count))

@@ -129,7 +129,8 @@ def test_a_row_of_a_translator_is_named_by_what_it_predicts_and_the_end_comes_la
 
 
 def test_without_a_target_the_model_writes_it_itself_as_translate_does(write_model, see):
-    from nlpcli.runs.translation import Search, Translating, translate
+    from nlpcli.runs.search_options import Search
+    from nlpcli.runs.translation import Translating, translate
 
     path = write_model(info={"decoding": {"beam_size": 3, "length_penalty": 0.6}})
     found = see(path, "a man")

@@ -14,14 +14,16 @@ from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.convert.huggingface_out import write_huggingface
 from nlpcli.decoding.beam import BeamSettings
 from nlpcli.decoding.constraints import Constraints, never_written
-from nlpcli.decoding.translator import Translator, TranslatorSettings
+from nlpcli.decoding.line_translator import TranslatorSettings
+from nlpcli.decoding.translator import Translator
 from nlpcli.evaluation.bleu import bleu
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import DESCRIPTION, load_model, read_info
 from nlpcli.runs.finetuning.finetune import defaults, finetune
 from nlpcli.runs.open_model import open_model
+from nlpcli.runs.search_options import Search
 from nlpcli.runs.training_request import Request
-from nlpcli.runs.translation import Search, Translating, translate
+from nlpcli.runs.translation import Translating, translate
 from nlpcli.text import Tokenizer, train_tokenizer
 from nlpcli.text.marian_tokenizer import MarianModel
 from nlpcli.text.special_tokens import SpecialTokens
