@@ -27,6 +27,8 @@ class Command(convention.Command):
         ("sentence", "score_only"),
         ("sentence", "confidence"),
         ("sentence", "baseline"),
+        ("sentence", "processes"),
+        ("alignment", "processes"),
     )
     needed: ClassVar = {"samples": ("confidence", "baseline"), "seed": ("confidence", "baseline")}
 
@@ -89,6 +91,7 @@ def command(
     field: str = score_options.FIELD,
     device: str = score_options.DEVICE,
     threads: int = score_options.THREADS,
+    processes: int = score_options.PROCESSES,
 ) -> None:
     """Score the output of a system (hypotheses) against references.
 
@@ -189,14 +192,17 @@ def command(
     )
     if "-" in request.hypotheses:
         terminal.announce_stdin()
-    scoring = recipe.Scoring(request)
     if sentence:
+        scoring = recipe.Scoring(request)
         for warning in scoring.warnings(sentence=True):
             terminal.warn(warning)
         write_sentences(scoring, json=json, decimals=decimals)
         return
-    aligned = scoring.alignments() if alignment else {}
-    report = scoring.report()
+    if alignment:
+        scoring = recipe.Scoring(request)
+        aligned, report = scoring.alignments(), scoring.report()
+    else:
+        aligned, report = {}, recipe.score(request, processes)
     for warning in report.warnings:
         terminal.warn(warning)
     if json:

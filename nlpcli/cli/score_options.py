@@ -326,6 +326,14 @@ DEVICE = typer.Option(
 )
 THREADS = typer.Option(None, "--threads", min=1, help="Number of CPU threads.", rich_help_panel=_PERPLEXITY)
 
+PROCESSES = typer.Option(
+    1,
+    "--processes",
+    min=1,
+    max=1024,
+    help="Divide the lines among N processes of this machine, for metrics of texts. The output is the same.",
+)
+
 OF_METRICS = (
     "lowercase",
     "tokenize",

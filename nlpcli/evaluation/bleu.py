@@ -8,19 +8,20 @@ references. Source: Papineni et al. 2002, eq. 3 and section 2.3; Post 2018 for t
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypedDict
 
+import numpy as np
 import sacrebleu.metrics
 from sacrebleu.metrics.base import Score as SacreScore
 from sacrebleu.metrics.bleu import BLEUScore
 
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.evaluation.sacrebleu_metrics import SacreMetric, strings
-from nlpcli.evaluation.score import Lines, ReferenceLines, Score, check_segments
+from nlpcli.evaluation.ngram_matches import Units, WordIds, clipped_matches
+from nlpcli.evaluation.sacrebleu_metrics import SacreMetric
+from nlpcli.evaluation.score import Lines, ReferenceLines, Score
 from nlpcli.evaluation.unspaced_scripts import EAST_ASIAN, unspaced_script
 
 SMOOTHING = tuple(sacrebleu.metrics.BLEU.SMOOTH_DEFAULTS)
@@ -29,6 +30,7 @@ TOKENIZERS = tuple(sacrebleu.metrics.BLEU.TOKENIZERS)
 _SHORT = {"ja": "ja-mecab", "ko": "ko-mecab", "spm": "flores101"}
 _PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
 _AT_SPACES = ("13a", "none", "intl")
+_BY_PIECE = ("13a", "none")  # what stands between white space gives the same tokens alone as in its line
 _TOKENIZED = 100  # lines ending in " ." from which on sacreBLEU, too, suspects tokenised text
 
 
@@ -80,17 +82,41 @@ class Bleu(SacreMetric):
             "max_ngram_order": max_ngram_order,
         }
         self._effective_order = effective_order
+        self._tokenizer = self.build().tokenizer
+        self._words = WordIds(self._split)
 
-    def build(
-        self, *, sentence: bool = False, references: Sequence[ReferenceLines] | None = None
-    ) -> sacrebleu.metrics.BLEU:
+    def build(self, *, sentence: bool = False) -> sacrebleu.metrics.BLEU:
         return sacrebleu.metrics.BLEU(
             tokenize=self.tokenize,
             force=True,  # its suspicion of tokenised text is told by `cautions`
             effective_order=self._effective_order or sentence,
-            references=None if references is None else strings(references),
             **self._settings,
         )
+
+    def batch_statistics(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> np.ndarray:
+        """Length, length of the closest reference, matches and n-grams of each order, (lines, 2 + 2 · orders)."""
+        order = self._settings["max_ngram_order"]
+        self._words.forget()
+        ours, *theirs = (self._units(lines) for lines in (hypotheses, *references))
+        matches = clipped_matches([ours, *theirs], order)
+        if len(theirs) == 1:
+            closest = theirs[0].lengths
+        else:
+            there = np.array([[line is not None for line in lines] for lines in references])
+            closest = _closest(ours.lengths, np.stack([units.lengths for units in theirs]), there)
+        return np.column_stack([ours.lengths, closest, matches, ours.totals(order)])
+
+    def _units(self, lines: ReferenceLines) -> Units:
+        texts = [line or "" for line in lines]
+        if self._settings["lowercase"]:
+            texts = [text.lower() for text in texts]
+        if self.tokenize not in _BY_PIECE or (self.tokenize == "13a" and any("\n" in text for text in texts)):
+            return self._words.whole_units(text.rstrip() for text in texts)
+        return self._words.units(texts)
+
+    def _split(self, text: str) -> list[str]:
+        words: list[str] = self._tokenizer(text).split()
+        return words
 
     def details(self, score: SacreScore) -> dict[str, Any]:
         assert isinstance(score, BLEUScore)
@@ -103,33 +129,44 @@ class Bleu(SacreMetric):
             "reference_length": score.ref_len,
         }
 
-    def cautions(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> list[str]:
-        found = self.sentence_cautions(hypotheses, references)
+    def remarks(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> np.ndarray:
+        """Lines that end in " .", and whether a hypothesis is long enough for all n-grams."""
         order = self._settings["max_ngram_order"]
-        tokenizer = self.build().tokenizer
-        if not self._effective_order and all(len(tokenizer(line).split()) < order for line in hypotheses):
-            found.append(
-                f"no hypothesis has {counted(order, 'token')} or more, so BLEU is 0; add --effective-order to leave "
-                "out the n-grams that are too long"
-            )
-        return found
+        long = not self._effective_order and any(len(self._split(line)) >= order for line in hypotheses)
+        return np.array([sum(line.endswith(" .") for line in hypotheses), long])
 
-    def sentence_cautions(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> list[str]:
-        """The `cautions` that hold for the scores of single sentences, too."""
+    def cautions_from(self, remarks: np.ndarray, sample: ReferenceLines, *, sentence: bool = False) -> list[str]:
         found = []
-        if self.tokenize != "none" and sum(line.endswith(" .") for line in hypotheses) >= _TOKENIZED:
+        if self.tokenize != "none" and remarks[0] >= _TOKENIZED:
             found.append(
                 f"at least {_TOKENIZED} lines end in ' .', so the text seems to be tokenized, but BLEU expects "
                 "detokenized text; detokenize it, or add --tokenize none"
             )
-        script = unspaced_script(references[0]) if self.tokenize in _AT_SPACES else None
+        script = unspaced_script(sample) if self.tokenize in _AT_SPACES else None
         if script:
             remedy = "zh, ja-mecab or char" if script == EAST_ASIAN else "char or flores200"
             found.append(
                 f"the references look like {script}, which the tokenizer '{self.tokenize}' does not split into "
                 f"words; use --tokenize {remedy}"
             )
+        if not sentence and not self._effective_order and not remarks[1]:
+            found.append(
+                f"no hypothesis has {counted(self._settings['max_ngram_order'], 'token')} or more, so BLEU is 0; add "
+                "--effective-order to leave out the n-grams that are too long"
+            )
         return found
+
+
+def _closest(ours: np.ndarray, theirs: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """The length of that reference that is nearest to ours, the shorter of two.
+
+    ours: (lines,); theirs, there: (sets, lines), the latter whether a line has a reference in this set.
+    """
+    far = np.iinfo(np.int64).max
+    distance = np.where(there, np.abs(theirs - ours), far)
+    nearest = distance == distance.min(axis=0)
+    found: np.ndarray = np.where(nearest & there, theirs, far).min(axis=0)
+    return found
 
 
 def bleu(
@@ -143,24 +180,10 @@ def bleu(
 ) -> Score:
     """BLEU of n hypotheses against r reference sets of n lines each, 0 to 100.
 
-    The n-grams of the references are kept for the next call with the same references, as in the evaluations during
-    one training run. Raises: NlpcliError where the numbers of lines differ or there are none.
+    Raises: NlpcliError where the numbers of lines differ or there are none.
     """
-    check_segments(hypotheses, references)
-    metric, sacre = _prepared(tokenize, lowercase, smooth, smooth_value, tuple(tuple(lines) for lines in references))
-    return metric._finish(sacre.corpus_score(list(hypotheses), None), sacre.get_signature())
-
-
-@functools.lru_cache(maxsize=2)
-def _prepared(
-    tokenize: str,
-    lowercase: bool,
-    smooth: str,
-    smooth_value: float | None,
-    references: tuple[tuple[str | None, ...], ...],
-) -> tuple[Bleu, sacrebleu.metrics.BLEU]:
     metric = Bleu(tokenize=tokenize, lowercase=lowercase, smooth=smooth, smooth_value=smooth_value)
-    return metric, metric.build(references=references)
+    return metric.corpus(hypotheses, references)
 
 
 def _usable_tokenizer(name: str) -> str:

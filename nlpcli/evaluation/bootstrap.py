@@ -16,18 +16,28 @@ from nlpcli.evaluation.score import Resampling
 _CELLS = 1 << 20  # draws held at once; bounds the memory whatever the number of segments
 
 
-def drawn_weights(segments: int, resampling: Resampling) -> Iterator[np.ndarray]:
-    """How often each segment was drawn into each resample: (rows, segments) floats, piece by piece.
+def drawn_segments(segments: int, resampling: Resampling) -> Iterator[np.ndarray]:
+    """The numbers of the segments drawn into each resample: (rows, segments), piece by piece.
 
-    The same number of segments and the same resampling give the same draws.
+    The same number of segments and the same resampling give the same draws, which are those of sacreBLEU.
     """
     rng = np.random.default_rng(resampling.seed)
     rows = max(1, _CELLS // max(1, segments))
     for start in range(0, resampling.samples, rows):
-        size = min(rows, resampling.samples - start)
-        drawn = rng.choice(segments, size=(size, segments), replace=True)
-        drawn += segments * np.arange(size)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=size * segments).reshape(size, segments).astype(np.float64)
+        yield rng.choice(segments, size=(min(rows, resampling.samples - start), segments), replace=True)
+
+
+def drawn_weights(segments: int, resampling: Resampling) -> Iterator[np.ndarray]:
+    """How often each segment was drawn into each resample: (rows, segments) floats, piece by piece."""
+    for drawn in drawn_segments(segments, resampling):
+        yield weights_of(drawn)
+
+
+def weights_of(drawn: np.ndarray) -> np.ndarray:
+    """How often each segment was drawn, from the numbers of those drawn; both (rows, segments)."""
+    size, segments = drawn.shape
+    places = drawn + segments * np.arange(size)[:, None]
+    return np.bincount(places.ravel(), minlength=size * segments).reshape(size, segments).astype(np.float64)
 
 
 def resampled_sums(counts: Sequence[np.ndarray], resampling: Resampling) -> list[np.ndarray]:

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, TypedDict
 
+import numpy as np
 import sacrebleu.metrics
 from sacrebleu.metrics.chrf import CHRFScore
 
 from nlpcli.errors import NlpcliError
+from nlpcli.evaluation.ngram_matches import Units, WordIds, characters, clipped_matches
 from nlpcli.evaluation.sacrebleu_metrics import SacreMetric, with_plain_float
 from nlpcli.evaluation.score import Lines, ReferenceLines, Score
 from nlpcli.evaluation.unspaced_scripts import unspaced_script
@@ -92,12 +94,53 @@ class Chrf(SacreMetric):
             "whitespace": chrf_whitespace,
             "eps_smoothing": chrf_eps_smoothing,
         }
+        self._words = WordIds(self.build()._remove_punctuation)
 
-    def cautions(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> list[str]:
-        script = unspaced_script(references[0]) if self._settings["word_order"] else None
+    def cautions_from(self, remarks: np.ndarray, sample: ReferenceLines, *, sentence: bool = False) -> list[str]:
+        script = unspaced_script(sample) if self._settings["word_order"] else None
         if script is None:
             return []
         return [f"the references look like {script}, which chrF++ does not split into words; use chrf"]
+
+    def batch_statistics(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> np.ndarray:
+        """For each order n-grams of the hypothesis, of the reference, and matches, (lines, 3 · orders).
+
+        Of several references those of the one with the highest score, and of these the first.
+        """
+        self._words.forget()
+        ours = self._units(hypotheses)
+        first, *others = (self._against(ours, lines) for lines in references)
+        if not others:
+            return first
+        score = self.build()._compute_f_score
+        for line, best in enumerate(first):
+            there = [
+                table[line].tolist()
+                for table, lines in zip((first, *others), references, strict=True)
+                if lines[line] is not None
+            ]
+            best[:] = max(there, key=score)
+        return first
+
+    def _against(self, ours: tuple[Units, Units], references: ReferenceLines) -> np.ndarray:
+        theirs = self._units([line or "" for line in references])
+        orders = (self._settings["char_order"], self._settings["word_order"])
+        found = []
+        for hypothesis, reference, order in zip(ours, theirs, orders, strict=True):
+            totals = reference.totals(order)
+            matches = clipped_matches([hypothesis, reference], order)
+            found.append(np.stack([hypothesis.totals(order) * (totals > 0), totals, matches], axis=-1))
+        joined = np.concatenate(found, axis=1)
+        return joined.reshape(len(joined), -1)
+
+    def _units(self, lines: Lines) -> tuple[Units, Units]:
+        """Characters and words."""
+        if self._settings["lowercase"]:
+            lines = [line.lower() for line in lines]
+        words = self._words.units(lines if self._settings["word_order"] else [""] * len(lines))
+        if not self._settings["whitespace"]:
+            lines = ["".join(line.split()) for line in lines]
+        return characters(lines), words
 
     def build(self, *, sentence: bool = False) -> sacrebleu.metrics.CHRF:
         return _CHRF(**self._settings)

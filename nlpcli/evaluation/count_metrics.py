@@ -77,14 +77,8 @@ class ExampleMetric:
         references: Sequence[Sequence[Any]],
         resampling: Resampling,
     ) -> list[Score]:
-        first, *others = [self._measured(system, references) for system in (baseline, *systems)]
-        drawn, count = first.resampled(resampling), reference_count(references)
-        scores = [self._score(first, count, resampling, drawn)]
-        for other in others:
-            resampled = other.resampled(resampling)
-            p_value = paired_p_value(resampled, drawn, abs(other.value - first.value))
-            scores.append(self._score(other, count, resampling, resampled, p_value))
-        return scores
+        measured = [self._measured(system, references) for system in (baseline, *systems)]
+        return self._compared(measured, reference_count(references), resampling)
 
     def signature(self, references: str = "1", resampling: Resampling | None = None) -> str:
         """Every choice that moves the number, in the manner of sacreBLEU. references: as `reference_count` says."""
@@ -100,6 +94,17 @@ class ExampleMetric:
     def _measured(self, hypotheses: Sequence[Any], references: Sequence[Sequence[Any]]) -> Measurement:
         check_segments(hypotheses, references, self.max_references)
         return self.measure(hypotheses, references)
+
+    def _compared(self, measured: Sequence[Measurement], references: str, resampling: Resampling) -> list[Score]:
+        """The scores of a baseline and of systems that are compared with it."""
+        first, *others = measured
+        drawn = first.resampled(resampling)
+        scores = [self._score(first, references, resampling, drawn)]
+        for other in others:
+            resampled = other.resampled(resampling)
+            p_value = paired_p_value(resampled, drawn, abs(other.value - first.value))
+            scores.append(self._score(other, references, resampling, resampled, p_value))
+        return scores
 
     def _score(
         self,

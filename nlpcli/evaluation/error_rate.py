@@ -19,19 +19,21 @@ import importlib.metadata
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import jiwer
 import numpy as np
 
 from nlpcli import __version__
 from nlpcli.config.counting import counted
 from nlpcli.evaluation.bootstrap import interval, paired_p_value, resampled_sums
+from nlpcli.evaluation.edit_counts import SUBSTITUTIONS, character_edits, word_edits
+from nlpcli.evaluation.line_statistics import LineMetric, Statistics
 from nlpcli.evaluation.reference_alternatives import nearest_reading
 from nlpcli.evaluation.score import NO_BOUNDS, TEXT_PAIRS, Bounds, Lines, Resampling, Score, check_segments
 from nlpcli.evaluation.unspaced_scripts import unspaced_script
 
-HITS, SUBSTITUTIONS, DELETIONS, INSERTIONS = range(4)  # columns of a table of counts
+if TYPE_CHECKING:
+    import jiwer
 
 
 class _WithoutPunctuation(dict[int, int | None]):
@@ -70,7 +72,7 @@ class Normalisation:
         return text
 
 
-class WordErrorRate:
+class WordErrorRate(LineMetric):
     """WER; the base of the other rates. `alternatives` reads `{ A / B }` in references: see `alternatives`."""
 
     name: ClassVar[str] = "WER"
@@ -95,31 +97,36 @@ class WordErrorRate:
     def align(self, hypotheses: Lines, references: Sequence[Lines]) -> jiwer.WordOutput | jiwer.CharacterOutput:
         """The cheapest alignments of all segments, as jiwer gives them."""
         check_segments(hypotheses, references, self.max_references)
-        written = [self._normalise(line) for line in hypotheses]
-        if self._alternatives:
-            expected = [
-                nearest_reading(reference, hypothesis, self._normalise, line=number)
-                for number, (reference, hypothesis) in enumerate(zip(references[0], written, strict=True), start=1)
-            ]
-        else:
-            expected = [self._normalise(line) for line in references[0]]
-        return self._process(expected, written)
+        import jiwer
 
-    def corpus(self, hypotheses: Lines, references: Sequence[Lines], resampling: Resampling | None = None) -> Score:
-        counts = count_edits(self.align(hypotheses, references))
+        process = jiwer.process_words if self.unit == "words" else jiwer.process_characters
+        expected, written = self._normalised(hypotheses, references[0])
+        return process(expected, written)
+
+    def line_statistics(self, hypotheses: Lines, references: Sequence[Lines], first: int = 1) -> np.ndarray:
+        """Hits, substitutions, deletions and insertions of jiwer's alignment, (lines, 4)."""
+        expected, written = self._normalised(hypotheses, references[0], first)
+        of = word_edits() if self.unit == "words" else character_edits
+        return np.array([of(*pair) for pair in zip(expected, written, strict=True)], dtype=np.int64).reshape(-1, 4)
+
+    def collector(self, *, resampled: bool) -> Statistics:
+        return Statistics(np.int64 if resampled else None)
+
+    def score_from(self, statistics: Statistics, references: str = "1", resampling: Resampling | None = None) -> Score:
         if resampling is None:
-            return self._score(counts.sum(axis=0))
-        [sums] = resampled_sums([counts], resampling)
-        return self._score(counts.sum(axis=0), resampling=resampling, bounds=interval(self.rate(sums)))
+            return self._score(statistics.sums)
+        [sums] = resampled_sums([statistics.rows], resampling)
+        return self._score(statistics.sums, resampling=resampling, bounds=interval(self.rate(sums)))
 
     def sentences(self, hypotheses: Lines, references: Sequence[Lines]) -> list[Score]:
-        return [self._score(row) for row in count_edits(self.align(hypotheses, references))]
+        check_segments(hypotheses, references, self.max_references)
+        return [self._score(row) for row in self.line_statistics(hypotheses, references)]
 
-    def compare(
-        self, baseline: Lines, systems: Sequence[Lines], references: Sequence[Lines], resampling: Resampling
+    def compare_from(
+        self, baseline: Statistics, systems: Sequence[Statistics], references: str, resampling: Resampling
     ) -> list[Score]:
-        tables = [count_edits(self.align(lines, references)) for lines in (baseline, *systems)]
-        totals = [table.sum(axis=0) for table in tables]
+        totals = [statistics.sums for statistics in (baseline, *systems)]
+        tables = [statistics.rows for statistics in (baseline, *systems)]
         resampled = [self.rate(sums) for sums in resampled_sums(tables, resampling)]
         scores = [self._score(totals[0], resampling=resampling, bounds=interval(resampled[0]))]
         for total, scored in zip(totals[1:], resampled[1:], strict=True):
@@ -128,24 +135,39 @@ class WordErrorRate:
             scores.append(self._score(total, resampling=resampling, bounds=interval(scored), p_value=p_value))
         return scores
 
-    def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
-        if any(line and not line.isspace() for line in references[0]):
-            return self._idle(references[0]) + self._unfit(references[0])
-        return [f"no reference contains any {self.unit}, so the rate follows jiwer's convention for empty references"]
+    def remarks(self, hypotheses: Lines, references: Sequence[Lines]) -> np.ndarray:
+        """References that are not blank, and those with alternatives."""
+        filled = sum(bool(line) and not line.isspace() for line in references[0])
+        choices = self._alternatives and sum("{" in line.split() for line in references[0])
+        return np.array([filled, choices])
 
-    def _idle(self, references: Lines) -> list[str]:
-        if not self._alternatives or any("{" in line.split() for line in references):
-            return []
-        return ["--alternatives has no effect because no reference contains '{ A / B }'"]
+    def cautions_from(self, remarks: np.ndarray, sample: Lines, *, sentence: bool = False) -> list[str]:
+        filled, choices = remarks.tolist()
+        if not filled:
+            return [
+                f"no reference contains any {self.unit}, so the rate follows jiwer's convention for empty references"
+            ]
+        found = []
+        if self._alternatives and not choices:
+            found.append("--alternatives has no effect because no reference contains '{ A / B }'")
+        script = unspaced_script(sample) if self.unit == "words" else None
+        if script is not None:
+            found.append(
+                f"the references look like {script}, which {self.name} does not split into words; use cer, which "
+                "counts characters"
+            )
+        return found
 
-    def _unfit(self, references: Lines) -> list[str]:
-        script = unspaced_script(references) if self.unit == "words" else None
-        if script is None:
-            return []
-        return [
-            f"the references look like {script}, which {self.name} does not split into words; use cer, which counts "
-            "characters"
+    def _normalised(self, hypotheses: Lines, references: Lines, first: int = 1) -> tuple[list[str], list[str]]:
+        """References, each in the reading that is taken, and hypotheses."""
+        written = [self._normalise(line) for line in hypotheses]
+        if not self._alternatives:
+            return [self._normalise(line) for line in references], written
+        expected = [
+            nearest_reading(reference, hypothesis, self._normalise, line=number)
+            for number, (reference, hypothesis) in enumerate(zip(references, written, strict=True), start=first)
         ]
+        return expected, written
 
     def rate(self, counts: np.ndarray) -> np.ndarray:
         """The rate in percent of counts (..., 4) in the order hits, substitutions, deletions, insertions."""
@@ -165,9 +187,6 @@ class WordErrorRate:
             f"|alternatives:{'yes' if self._alternatives else 'no'}"
             f"|jiwer:{_jiwer_version()}|nlpcli:{__version__}"
         )
-
-    def _process(self, references: list[str], hypotheses: list[str]) -> jiwer.WordOutput | jiwer.CharacterOutput:
-        return jiwer.process_words(references, hypotheses)
 
     def _score(
         self,
@@ -204,9 +223,6 @@ class CharacterErrorRate(WordErrorRate):
     name: ClassVar[str] = "CER"
     unit: ClassVar[str] = "characters"
 
-    def _process(self, references: list[str], hypotheses: list[str]) -> jiwer.CharacterOutput:
-        return jiwer.process_characters(references, hypotheses)
-
 
 class MatchErrorRate(WordErrorRate):
     """MER: the share of aligned positions that are wrong; never above 100."""
@@ -229,17 +245,6 @@ class WordInformationLost(WordErrorRate):
         reference, hypothesis = hits + substitutions + deletions, hits + substitutions + insertions
         kept = hits / np.where(reference > 0, reference, 1) * (hits / np.where(hypothesis > 0, hypothesis, 1))
         return 100 * np.where(reference + hypothesis > 0, 1 - kept, 0.0)
-
-
-def count_edits(output: jiwer.WordOutput | jiwer.CharacterOutput) -> np.ndarray:
-    """Hits, substitutions, deletions and insertions of each segment, (segments, 4)."""
-    column = {"equal": HITS, "substitute": SUBSTITUTIONS, "delete": DELETIONS, "insert": INSERTIONS}
-    counts = np.zeros((len(output.alignments), 4), dtype=np.int64)
-    for row, chunks in zip(counts, output.alignments, strict=True):
-        for chunk in chunks:
-            length = max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
-            row[column[chunk.type]] += length
-    return counts
 
 
 def edits(output: jiwer.WordOutput | jiwer.CharacterOutput) -> list[list[dict[str, Any]]]:

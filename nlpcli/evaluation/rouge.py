@@ -26,8 +26,17 @@ import numpy as np
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.count_metrics import ExampleMetric, Measurement, once, shares
+from nlpcli.evaluation.line_statistics import LineMetric, Statistics
 from nlpcli.evaluation.longest_common_subsequence import common_length, common_places
-from nlpcli.evaluation.score import TEXT_PAIRS, Lines, ReferenceLines, Resampling, Score, reference_count
+from nlpcli.evaluation.score import (
+    TEXT_PAIRS,
+    Lines,
+    ReferenceLines,
+    Resampling,
+    Score,
+    check_segments,
+    reference_count,
+)
 from nlpcli.evaluation.unspaced_scripts import SOUTHEAST_ASIAN, unspaced_script
 from nlpcli.text.porter_stemmer import nltk_stem, rouge_stem
 from nlpcli.text.sentence_splitting import split_sentences
@@ -65,7 +74,7 @@ NGrams = Counter[tuple[str, ...]]
 Prepared = TypeVar("Prepared")
 
 
-class Rouge(ExampleMetric, Generic[Prepared]):
+class Rouge(LineMetric, ExampleMetric, Generic[Prepared]):
     """One kind of ROUGE; a subclass says which.
 
     rouge_stemmer: `none`; `porter`: as rouge-score's `use_stemmer`; `rouge-1.5.5`: as that script's option -m, which
@@ -136,7 +145,7 @@ class Rouge(ExampleMetric, Generic[Prepared]):
         """Hits, units of the hypothesis, units of the reference."""
         raise NotImplementedError
 
-    def each(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> np.ndarray:
+    def line_statistics(self, hypotheses: Lines, references: Sequence[ReferenceLines], first: int = 1) -> np.ndarray:
         """Precision, recall and F1 of each summary, 0 to 1, (summaries, 3)."""
         rows: list[_Row] = []
         for hypothesis, *others in zip(hypotheses, *references, strict=True):
@@ -148,30 +157,39 @@ class Rouge(ExampleMetric, Generic[Prepared]):
                 rows.append(tuple(sum(column) / len(found) for column in zip(*found, strict=True)))
         return np.array(rows)
 
-    def measure(self, hypotheses: Lines, references: Sequence[Lines]) -> Measurement:
-        rows = self.each(hypotheses, references)
-        precision, recall, _ = (100 * rows.mean(axis=0)).tolist()
-        values = shares(rows[:, 2])
-        details = {"precision": precision, "recall": recall, "examples": len(rows)}
-        summary = f"precision = {precision:.2f} recall = {recall:.2f}"
-        return Measurement(len(rows), once(values, len(rows)), values, summary, details)
+    def collector(self, *, resampled: bool) -> Statistics:
+        return Statistics(np.float64)  # the last digit of their mean is NumPy's
+
+    def score_from(self, statistics: Statistics, references: str = "1", resampling: Resampling | None = None) -> Score:
+        return self._score(_measurement(statistics.rows), references, resampling)
+
+    def compare_from(
+        self, baseline: Statistics, systems: Sequence[Statistics], references: str, resampling: Resampling
+    ) -> list[Score]:
+        return self._compared([_measurement(one.rows) for one in (baseline, *systems)], references, resampling)
 
     def sentences(self, hypotheses: Lines, references: Sequence[Lines]) -> list[Score]:
-        self._measured(hypotheses, references)
-        return self.per_example(100 * self.each(hypotheses, references)[:, 2], reference_count(references))
+        check_segments(hypotheses, references, self.max_references)
+        return self.per_example(100 * self.line_statistics(hypotheses, references)[:, 2], reference_count(references))
 
-    def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
+    def remarks(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> np.ndarray:
+        """Letters in the references, and those that the tokenizer `ascii` keeps."""
         if self.tokenizer != "ascii":
-            if unspaced_script(references[0]) != SOUTHEAST_ASIAN:
+            return np.zeros(2, dtype=np.int64)
+        texts = [text for text in references[0] if text is not None]
+        letters = sum(sum(map(str.isalpha, text)) for text in texts)
+        kept = sum(sum(letter.isascii() and letter.isalpha() for letter in text) for text in texts)
+        return np.array([letters, kept])
+
+    def cautions_from(self, remarks: np.ndarray, sample: ReferenceLines, *, sentence: bool = False) -> list[str]:
+        if self.tokenizer != "ascii":
+            if unspaced_script(sample) != SOUTHEAST_ASIAN:
                 return []
             return [
                 f"the references look like {SOUTHEAST_ASIAN}, which ROUGE does not split into words; use chrf, which "
                 "counts characters"
             ]
-        texts = [text for text in references[0] if text is not None]
-        letters = [sum(map(str.isalpha, text)) for text in texts]
-        kept = [sum(letter.isascii() and letter.isalpha() for letter in text) for text in texts]
-        if 2 * sum(kept) < sum(letters):
+        if 2 * remarks[1] < remarks[0]:
             return [
                 "most letters in the references are outside a-z, and ROUGE ignores them; add --rouge-tokenize unicode "
                 "to count them"
@@ -245,10 +263,14 @@ class RougeLsum(Rouge[list[Tokens]]):
                     total += 1
         return total, ours.total(), true.total()
 
-    def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
-        found = super().cautions(hypotheses, references)
+    def remarks(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> np.ndarray:
+        """As `Rouge`, and the texts of several lines."""
         texts = [text for text in (*hypotheses, *references[0]) if text is not None]
-        if self.sentence_borders == "lines" and not any("\n" in text for text in texts):
+        return np.append(super().remarks(hypotheses, references), sum("\n" in text for text in texts))
+
+    def cautions_from(self, remarks: np.ndarray, sample: ReferenceLines, *, sentence: bool = False) -> list[str]:
+        found = super().cautions_from(remarks, sample)
+        if self.sentence_borders == "lines" and not remarks[2]:
             found.append(
                 "no text has more than one line, so ROUGE-Lsum equals ROUGE-L; add --rouge-sentences split to split "
                 "the texts into sentences"
@@ -291,6 +313,15 @@ def _row(hits: int, hypothesis: int, reference: int) -> _Row:
     precision, recall = hits / max(hypothesis, 1), hits / max(reference, 1)
     both = precision + recall
     return precision, recall, 2 * precision * recall / both if both > 0 else 0.0
+
+
+def _measurement(rows: np.ndarray) -> Measurement:
+    """Of the precision, recall and F1 of each summary, (summaries, 3)."""
+    precision, recall, _ = (100 * rows.mean(axis=0)).tolist()
+    values = shares(rows[:, 2])
+    details = {"precision": precision, "recall": recall, "examples": len(rows)}
+    summary = f"precision = {precision:.2f} recall = {recall:.2f}"
+    return Measurement(len(rows), once(values, len(rows)), values, summary, details)
 
 
 KINDS: dict[str, type[Rouge[Any]]] = {"rouge1": Rouge1, "rouge2": Rouge2, "rougeL": RougeL, "rougeLsum": RougeLsum}

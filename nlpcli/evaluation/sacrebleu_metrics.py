@@ -7,16 +7,17 @@ Machine Translation Evaluation".
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 from sacrebleu.metrics.base import Metric as Sacre
 from sacrebleu.metrics.base import Score as SacreScore
 from sacrebleu.metrics.base import Signature
 
 from nlpcli.errors import NlpcliError
+from nlpcli.evaluation.bootstrap import drawn_segments, paired_p_value, weights_of
+from nlpcli.evaluation.line_statistics import LineMetric, Statistics
 from nlpcli.evaluation.score import (
     NO_BOUNDS,
     TEXT_PAIRS,
@@ -29,11 +30,8 @@ from nlpcli.evaluation.score import (
     reference_count,
 )
 
-if TYPE_CHECKING:
-    from sacrebleu.significance import Result
-
-_SEED = "SACREBLEU_SEED"  # the only door to sacreBLEU's random numbers
-
+_BATCH = 1024  # lines
+_EXACT = 1 << 24  # whole numbers below are float32
 
 _AnyScore = TypeVar("_AnyScore", bound=SacreScore)
 
@@ -47,8 +45,11 @@ def with_plain_float(score: _AnyScore) -> _AnyScore:
     return score
 
 
-class SacreMetric:
-    """What BLEU, chrF and TER share; each subclass says how its sacreBLEU object is built and which counts it shows."""
+class SacreMetric(LineMetric):
+    """What BLEU, chrF and TER share; each subclass says how its sacreBLEU object is built and which counts it shows.
+
+    The statistics of a line are those of sacreBLEU, which makes the score of their sums.
+    """
 
     needs: ClassVar[str] = TEXT_PAIRS
     max_references: ClassVar[int | None] = None
@@ -62,56 +63,67 @@ class SacreMetric:
         """The counts behind a score of this metric."""
         return {}
 
-    def cautions(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> list[str]:
-        return []
+    def line_statistics(self, hypotheses: Lines, references: Sequence[ReferenceLines], first: int = 1) -> np.ndarray:
+        starts = range(0, len(hypotheses), _BATCH)
+        return np.concatenate(
+            [
+                self.batch_statistics(
+                    hypotheses[start : start + _BATCH], [lines[start : start + _BATCH] for lines in references]
+                )
+                for start in starts
+            ]
+        )
 
-    def corpus(
-        self, hypotheses: Lines, references: Sequence[ReferenceLines], resampling: Resampling | None = None
-    ) -> Score:
-        check_segments(hypotheses, references)
-        metric = self.build()
-        with _seed(resampling):
-            score = metric.corpus_score(
-                list(hypotheses),
-                [list(lines) for lines in strings(references)],
-                n_bootstrap=resampling.samples if resampling else 1,
-            )
-        return self._finish(score, metric.get_signature(), resampled=resampling is not None)
+    def batch_statistics(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> np.ndarray:
+        """The statistics of some lines, computed at once."""
+        raise NotImplementedError
+
+    def collector(self, *, resampled: bool) -> Statistics:
+        return Statistics(np.float32 if resampled else None)  # as sacreBLEU resamples them
 
     def sentences(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> list[Score]:
         check_segments(hypotheses, references)
         metric = self.build(sentence=True)
-        scores = [
-            metric.sentence_score(hypothesis, [line for line in lines if line is not None])
-            for hypothesis, *lines in zip(hypotheses, *references, strict=True)
-        ]
-        count = reference_count(references)
-        metric.num_refs = -1 if count == "var" else int(count)  # of all, and not of the last
+        metric.num_refs = _number(reference_count(references))
+        scores = map(metric._compute_score_from_stats, self.line_statistics(hypotheses, references).tolist())
         return [self._finish(score, metric.get_signature()) for score in scores]
 
-    def compare(
-        self, baseline: Lines, systems: Sequence[Lines], references: Sequence[ReferenceLines], resampling: Resampling
-    ) -> list[Score]:
-        from sacrebleu.significance import PairedTest
+    def score_from(self, statistics: Statistics, references: str = "1", resampling: Resampling | None = None) -> Score:
+        metric = self.build()
+        metric.num_refs = _number(references)
+        score = metric._compute_score_from_stats(statistics.sums.tolist())
+        if resampling is not None:
+            metric.n_bootstrap, metric.seed = resampling.samples, str(resampling.seed)
+            score.estimate_ci(_resampled(metric, statistics, resampling))
+        return self._finish(score, metric.get_signature(), resampled=resampling is not None)
 
-        for lines in (baseline, *systems):
-            check_segments(lines, references)
+    def check_resampling(self, resampling: Resampling) -> None:
         if resampling.seed == 0:
             raise NlpcliError("the paired test of sacreBLEU ignores seed 0", hint="choose another --seed")
-        named: list[tuple[str, Sequence[str]]] = [
-            (str(number), list(lines)) for number, lines in enumerate((baseline, *systems))
-        ]
-        with _seed(resampling):
-            test = PairedTest(named, {"metric": self.build()}, strings(references), "bs", resampling.samples)
-            signatures, table = test()
-        (name, signature), *_ = signatures.items()
-        signed = f"{name}|{signature}"
-        first, *others = cast("list[Result]", table[name])  # the names of the systems stand in another column
-        scores = [Score(name, float(first.score), signed, *_bounds_of(first))]
-        for result in others:
-            # sacreBLEU counts chance differences above the one measured: none, so p = 0.001, for a system and itself.
-            p_value = 1.0 if result.score == first.score else result.p_value
-            scores.append(Score(name, float(result.score), signed, *_bounds_of(result), p_value=p_value))
+
+    def compare_from(
+        self, baseline: Statistics, systems: Sequence[Statistics], references: str, resampling: Resampling
+    ) -> list[Score]:
+        """Koehn's test as `sacrebleu.significance.PairedTest` makes it."""
+        from sacrebleu.significance import estimate_ci
+
+        metric = self.build()
+        metric.num_refs = _number(references)
+        metric.n_bootstrap, metric.seed = resampling.samples, str(resampling.seed)
+        scores: list[Score] = []
+        first, chance = 0.0, np.zeros(0)
+        for statistics in (baseline, *systems):
+            score = metric._compute_score_from_stats(statistics.sums.tolist())
+            drawn = np.array([one.score for one in _resampled(metric, statistics, resampling)])
+            mean, half_width = estimate_ci(drawn)
+            p_value = None
+            if scores:
+                p_value = paired_p_value(drawn, chance, abs(first - score.score))
+            else:
+                first, chance = score.score, drawn
+            signed = f"{score.name}|{metric.get_signature()}"
+            bounds = _bounds(float(mean), float(half_width))
+            scores.append(Score(score.name, float(score.score), signed, *bounds, p_value=p_value))
         return scores
 
     def _finish(self, score: SacreScore, signature: Signature, *, resampled: bool = False) -> Score:
@@ -129,31 +141,29 @@ class SacreMetric:
         )
 
 
-def strings(references: Sequence[ReferenceLines]) -> Sequence[Lines]:
-    """References as sacreBLEU types them, though it takes None for a missing line."""
-    return cast("Sequence[Lines]", references)
+def _number(references: str) -> int:
+    return -1 if references == "var" else int(references)
 
 
-def _bounds_of(result: Result) -> tuple[float, float, float]:
-    assert result.mean is not None and result.ci is not None  # a bootstrap gives both
-    return _bounds(float(result.mean), float(result.ci))
+def _resampled(metric: Sacre, statistics: Statistics, resampling: Resampling) -> list[SacreScore]:
+    """The scores of sacreBLEU's resamples, whose statistics it sums in float32, one line after the other.
+
+    Sums of whole numbers are the same in any order as long as float32 holds them exactly.
+    """
+    rows = statistics.rows
+    whole = bool((rows == np.floor(rows)).all())
+    exact = rows.astype(np.float64) if whole else None
+    scores = []
+    for drawn in drawn_segments(statistics.lines, resampling):
+        sums = None if exact is None else weights_of(drawn) @ exact
+        for number, lines in enumerate(drawn):
+            if sums is not None and sums[number].max() < _EXACT:
+                scores.append(metric._compute_score_from_stats(sums[number].astype(np.float32)))
+            else:
+                scores.append(metric._compute_score_from_stats(rows[lines].sum(0)))
+    return scores
 
 
 def _bounds(mean: float, half_width: float) -> tuple[float, float, float]:
     """low, high and mean from sacreBLEU's "mean ± half the width of the central 95 %"."""
     return mean - half_width, mean + half_width, mean
-
-
-@contextmanager
-def _seed(resampling: Resampling | None) -> Iterator[None]:
-    """Hands the seed to sacreBLEU, which reads it from the environment only, and puts back what stood there."""
-    before = os.environ.get(_SEED)
-    if resampling is not None:
-        os.environ[_SEED] = str(resampling.seed)
-    try:
-        yield
-    finally:
-        if resampling is not None:
-            del os.environ[_SEED]
-            if before is not None:
-                os.environ[_SEED] = before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -155,11 +155,20 @@ def reference_sets(texts: Sequence[Sequence[str]]) -> list[list[str | None]]:
 
 
 def reference_count(references: Sequence[Items]) -> str:
-    """How many references an item has, for a signature: `2`, or `var` where some have more than others.
+    """How many references an item has, for a signature: `2`, or `var` where some have more than others."""
+    return told_count(counts_of_references(references))
+
+
+def counts_of_references(references: Sequence[Items]) -> set[int]:
+    """How many references the items have, each number once.
 
     Of reference answers () is a missing reference, unless all sets have it: then there is no answer.
     """
     if len(references) == 1:
-        return "1"
-    counts = {sum(item is not None and item != () for item in row) or len(row) for row in zip(*references, strict=True)}
-    return str(counts.pop()) if len(counts) == 1 else "var"
+        return {1}
+    return {sum(item is not None and item != () for item in row) or len(row) for row in zip(*references, strict=True)}
+
+
+def told_count(counts: Set[int]) -> str:
+    """Numbers of references as a signature has them."""
+    return str(next(iter(counts))) if len(counts) == 1 else "var"

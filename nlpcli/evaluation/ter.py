@@ -8,8 +8,9 @@ in words, lower being better; above 100 when there are more edits than words. So
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict, cast
 
+import numpy as np
 import sacrebleu.metrics
 from sacrebleu.metrics.base import Score as SacreScore
 from sacrebleu.metrics.ter import TERScore
@@ -62,12 +63,20 @@ class Ter(SacreMetric):
     def build(self, *, sentence: bool = False) -> sacrebleu.metrics.TER:
         return _TER(**self._settings)
 
-    def cautions(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> list[str]:
+    def batch_statistics(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> np.ndarray:
+        """Edits and mean length of the references, (lines, 2)."""
+        lists = [list(lines) for lines in references]
+        metric = self.build()
+        return np.array(
+            metric._extract_corpus_statistics(list(hypotheses), cast("list[list[str]]", lists)), dtype=float
+        )
+
+    def cautions_from(self, remarks: np.ndarray, sample: ReferenceLines, *, sentence: bool = False) -> list[str]:
         found = []
         normalized, asian = self._settings["normalized"], self._settings["asian_support"]
         if asian and not normalized and not self._settings["no_punct"]:
             found.append("--ter-asian-support has no effect without --ter-normalized or --ter-no-punct")
-        script = unspaced_script(references[0])
+        script = unspaced_script(sample)
         if script == EAST_ASIAN and not (normalized and asian):
             remedy = "add --ter-normalized --ter-asian-support to split them into characters"
             found.append(f"the references look like {script}, which TER does not split into words; {remedy}")

@@ -13,12 +13,13 @@ _SCRIPTS = {
     SOUTHEAST_ASIAN: re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"),
 }
 _WORD = {EAST_ASIAN: 3, SOUTHEAST_ASIAN: 8}  # characters; the mean between spaces is greater in a text that isn't cut
-_SAMPLE = 200  # lines enough to see in which script a text is written
+SAMPLE = 200
+"""Lines enough to see in which script a text is written."""
 
 
 def unspaced_script(lines: Sequence[str | None]) -> str | None:
     """`EAST_ASIAN` or `SOUTHEAST_ASIAN` if most characters are of such a script and no spaces part its words."""
-    words = [word for line in lines[:_SAMPLE] for word in (line or "").split()]
+    words = [word for line in lines[:SAMPLE] for word in (line or "").split()]
     characters = sum(map(len, words))
     for name, script in _SCRIPTS.items():
         found = [len(script.findall(word)) for word in words]

@@ -34,7 +34,7 @@ def test_every_kind_of_rouge_is_that_of_rouge_score(stemmer, corpus):
     for name, kind in KINDS.items():
         metric = kind(rouge_stemmer=stemmer)
         rows = [[row[name].precision, row[name].recall, row[name].fmeasure] for row in expected]
-        assert metric.each(hypotheses, references).tolist() == pytest.approx(np.array(rows), abs=1e-12)
+        assert metric.line_statistics(hypotheses, references).tolist() == pytest.approx(np.array(rows), abs=1e-12)
         score = metric.corpus(hypotheses, references)
         assert score.value == pytest.approx(100 * np.mean([row[2] for row in rows]))
         assert score.details["recall"] == pytest.approx(100 * np.mean([row[1] for row in rows]))

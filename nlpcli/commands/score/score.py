@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from nlpcli.commands.score.score_inputs import FORMATS, HOLDING, Files, Inputs, Items, Paths
-from nlpcli.config.counting import counted
-from nlpcli.data.open_text import STDIN
+from nlpcli.commands.score.line_scores import are_by_line, line_scores
+from nlpcli.commands.score.request import (
+    ScoreReport,
+    ScoreRequest,
+    SystemScore,
+    build_metrics,
+    check_reference_sets,
+    ignored_options,
+)
+from nlpcli.commands.score.score_inputs import FORMATS, Files, Inputs, Items
 from nlpcli.errors import NlpcliError, is_absent, nearest, unknown
 from nlpcli.evaluation import METRICS, Metric, Resampling, Score
 from nlpcli.evaluation.metric_names import FAMILIES, parse_metrics
@@ -48,57 +54,6 @@ class _Aligning(Protocol):
     ) -> jiwer.WordOutput | jiwer.CharacterOutput: ...
 
 
-@dataclass(frozen=True)
-class ScoreRequest:
-    """What is scored, against what, and how.
-
-    hypotheses: one file a system, "-" for standard input. references: one file a reference set. metrics: names of
-    `METRICS`. baseline: a system whose difference from each of the others is tested. format: how examples stand in the
-    files: `lines`: each on a line; `trn`: transcripts that carry their utterance's id; `conll`, `conllu`: sentences of
-    words in columns, their tags in the last or in UPOS; `squad`: a data set of questions as the reference and answers
-    {id: text} as hypotheses; `auto`: by the name of the reference (.conll, .conllu, .iob, .bio; .json is `squad`), else
-    `lines`. resampling: how intervals are estimated; None for none. options: those of the metrics; each must belong to
-    at least one of them, and goes to all that have it; `labels` as `chosen_labels` reads them.
-    texts: lines that are in memory, by the name that stands for a file.
-    """
-
-    hypotheses: tuple[str, ...] = (STDIN,)
-    references: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ("bleu",)
-    baseline: str | None = None
-    format: str = "auto"
-    resampling: Resampling | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SystemScore:
-    """One metric's score of one system."""
-
-    system: str
-    metric: str
-    score: Score
-    baseline: bool = False
-
-
-@dataclass(frozen=True)
-class ScoreReport:
-    """All scores, system by system and metric by metric, with what was noticed on the way."""
-
-    segments: int
-    references: tuple[str, ...]
-    scores: list[SystemScore]
-    warnings: list[str]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data in full precision, for JSON."""
-        rows = [
-            {"system": row.system, "baseline": row.baseline, **row.score.as_dict(row.metric)} for row in self.scores
-        ]
-        return {"segments": self.segments, "references": list(self.references), "scores": rows}
-
-
 def split_metric(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Metrics and files out of the arguments of a call that names no metric by an option.
 
@@ -118,8 +73,19 @@ def split_metric(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
     return (), tuple(arguments)
 
 
-def score(request: ScoreRequest) -> ScoreReport:
-    """Scores every system of the request. Raises: NlpcliError as `Scoring` and the metrics."""
+def score(request: ScoreRequest, processes: int = 1) -> ScoreReport:
+    """Scores every system of the request, metrics of texts in constant memory. processes: how many share the lines.
+
+    Raises: NlpcliError as `Scoring` and the metrics, and for several processes where lines are not read one by one.
+    """
+    metrics = build_metrics(request.metrics, request.options)
+    if are_by_line(request, metrics):
+        return line_scores(request, metrics, processes)
+    if processes > 1:
+        raise NlpcliError(
+            "--processes can't divide these files",
+            hint="it divides texts that are scored line by line, with metrics such as bleu, chrf and wer",
+        )
     return Scoring(request).report()
 
 
@@ -133,16 +99,8 @@ class Scoring:
     def __init__(self, request: ScoreRequest) -> None:
         self.request = request
         self.metrics = build_metrics(request.metrics, request.options)
-        for name, metric in self.metrics.items():
-            if metric.max_references is not None and len(request.references) > metric.max_references:
-                raise NlpcliError(
-                    f"{name} takes {counted(metric.max_references, 'reference file')}, not {len(request.references)}",
-                    hint="add --alternatives to read '{ A / B }' in one reference"
-                    if "alternatives" in metric.options
-                    else None,
-                )
-        paths = Paths(request.references, request.baseline, request.hypotheses)
-        files = Files(paths, request.format, request.texts)
+        check_reference_sets(self.metrics, request)
+        files = Files(request.paths, request.format, request.texts)
         self._inputs: dict[str, Inputs] = {}
         for name, metric in self.metrics.items():
             if metric.needs not in self._inputs:
@@ -211,9 +169,7 @@ class Scoring:
             cautions = getattr(metric, "sentence_cautions", metric.cautions) if sentence else metric.cautions
             for system in self._systems(metric):
                 found += cautions(system.items, self._references(metric))
-        if "rouge_references" in self.request.options and len(self.request.references) == 1:
-            found.append("--rouge-references has no effect with only one reference")
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(found + ignored_options(self.request)))
 
     def _systems(self, metric: Metric) -> list[Items]:
         return self._inputs[metric.needs].systems
@@ -263,22 +219,3 @@ def chosen_labels(values: Iterable[str], known: Collection[str]) -> list[str]:
             raise NlpcliError(f"--labels '{value}' contains an empty label")
         found += labels
     return list(dict.fromkeys(found))
-
-
-def build_metrics(names: Sequence[str], options: Mapping[str, Any]) -> dict[str, Metric]:
-    """The metrics by name, each with those of the options that it has. Raises: NlpcliError for an option none has."""
-    kinds = {name: METRICS.load(name) for name in names}
-    for name, kind in kinds.items():
-        if not any(kind.needs in kinds for kinds in HOLDING.values()):
-            raise NlpcliError(f"the metric {name} can't be computed from hypotheses and references in files")
-    for option in options:
-        if not any(option in kind.options for kind in kinds.values()):
-            able = [name for name in METRICS if option in METRICS.load(name).options]
-            raise NlpcliError(
-                f"--{option.replace('_', '-')} has no effect on {', '.join(kinds)}",
-                hint=f"it applies to {', '.join(able)}" if able else None,
-            )
-    return {
-        name: kind(**{option: value for option, value in options.items() if option in kind.options})
-        for name, kind in kinds.items()
-    }

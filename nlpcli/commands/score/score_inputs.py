@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from nlpcli.config.counting import counted
@@ -138,8 +139,35 @@ class Files:
         if path not in self._lines:
             self._lines[path] = list(read_lines(path))
         if not self._lines[path]:
-            raise NlpcliError(f"{shown(path)} is empty, so there is nothing to score")
+            raise empty_file(path)
         return self._lines[path]
+
+    def portions(self, size: int) -> Iterator[dict[str, list[str]]]:
+        """So many lines of each file at a time, by name; the last portion may have fewer. Read once, and not kept.
+
+        Raises: NlpcliError for an empty file, and for files of different lengths, which are read to their ends.
+        """
+        paths = list(dict.fromkeys(self.paths.all))
+        streams = {path: iter(self._lines[path]) if path in self._lines else read_lines(path) for path in paths}
+        before = 0
+        while True:
+            portion = {}
+            for path, stream in streams.items():
+                portion[path] = list(islice(stream, size))
+                if not before and not portion[path]:
+                    raise empty_file(path)
+            if len({len(lines) for lines in portion.values()}) > 1:
+                totals = {path: before + len(portion[path]) + sum(1 for _ in streams[path]) for path in paths}
+                check_counts([(shown(path), totals[path]) for path in paths])
+            if not portion[paths[0]]:
+                return
+            yield portion
+            before += size
+
+
+def empty_file(path: str) -> NlpcliError:
+    """The error for a file without lines."""
+    return NlpcliError(f"{shown(path)} is empty, so there is nothing to score")
 
 
 # Lines
@@ -287,14 +315,17 @@ def _with_missing(found: list[Items], references: int) -> list[Items]:
 
 
 def _check_numbers(found: Sequence[Items], format: str) -> None:
-    first, *others = found
+    check_counts([(text.path, len(text.items)) for text in found], format)
+
+
+def check_counts(counts: Sequence[tuple[str, int]], format: str = "lines") -> None:
+    """Raises: NlpcliError unless files, given by name, have as many lines or sentences as the first one."""
     what, hint = ("sentence", None) if format in ("conll", "conllu") else ("line", _LINE_BY_LINE)
-    for other in others:
-        if len(other.items) != len(first.items):
-            numbers = counted(len(other.items), what), counted(len(first.items), what)
+    (first, expected), *others = counts
+    for name, number in others:
+        if number != expected:
             raise NlpcliError(
-                f"{other.path} has {numbers[0]}, but {first.path} has {numbers[1]}",
-                hint=hint,
+                f"{name} has {counted(number, what)}, but {first} has {counted(expected, what)}", hint=hint
             )
 
 
