@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from pydantic_core import PydanticCustomError
 
 from nlpcli.config.files import check_regular
+from nlpcli.config.json_reason import json_reason
 from nlpcli.config.numbers import parse_int
 from nlpcli.config.setting_errors import mistake
 from nlpcli.errors import NlpcliError
@@ -221,13 +222,6 @@ def from_json(text: str | bytes, source: str) -> Any:
 
 def _value_of(data: object) -> str:
     return "a list" if isinstance(data, list) else "a single value"
-
-
-def json_reason(error: Exception) -> str:
-    """Why a text is no JSON, of what `json` raises. Its only other ValueError is Python's of thousands of digits."""
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return error.msg if isinstance(error, json.JSONDecodeError) else "a number has too many digits"
 
 
 def parse(kind: type[_Config], data: Mapping[str, Any], source: str) -> _Config:

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from nlpcli.config.loading import json_reason
+from nlpcli.config.json_reason import json_reason
 from nlpcli.data.open_text import inner_suffix, shown
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.escaping import shortened

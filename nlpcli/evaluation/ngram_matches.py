@@ -16,7 +16,7 @@ import numpy as np
 _PORTION = 1 << 16  # n-grams sorted at once, which stay in a processor's cache
 _BITS = 63  # of a number
 _HELD = 1 << 21  # characters of pieces whose words are remembered
-_WORDS = 1 << 17  # words that are remembered
+_WORDS = 1 << 16  # pieces or words that are remembered
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class WordIds(dict[str, bytes]):
 
     def forget(self) -> None:
         """Drops what is remembered if it is much. Ids from before must not be compared with those from after."""
-        if self._held > _HELD or len(self._ids) > _WORDS:
+        if self._held > _HELD or max(len(self), len(self._ids)) > _WORDS:
             self.clear()
             self._ids.clear()
             self._held = 0

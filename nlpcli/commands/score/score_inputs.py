@@ -12,21 +12,19 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_float
-from nlpcli.data.columns import Columns
-from nlpcli.data.conll import read_tagged
-from nlpcli.data.examples import Example
 from nlpcli.data.label_text import stripped
 from nlpcli.data.open_text import STDIN, inner_suffix, shown
 from nlpcli.data.readers import read_lines
-from nlpcli.data.squad import read_answers
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.evaluation.alignment_error_rate import parse_links
 from nlpcli.evaluation.score import ANSWERS, LABELS, LINKS, NUMBERS, TAGS, TEXT_PAIRS, Metric, without_blanks
 from nlpcli.evaluation.trn_format import in_order, parse_trn
+
+if TYPE_CHECKING:
+    from nlpcli.data.examples import Example
 
 FORMATS = ("auto", "lines", "trn", "conll", "conllu", "squad")
 HOLDING = {
@@ -212,13 +210,19 @@ def _is_finite(line: str) -> bool:
         return True
 
 
+def _links(line: str, place: str) -> Any:
+    from nlpcli.evaluation.alignment_error_rate import parse_links
+
+    return parse_links(line, place)
+
+
 _PARSERS: dict[str, Callable[[str, str], Any]] = {
     TEXT_PAIRS: lambda line, place: line,
     ANSWERS: lambda line, place: line,
     LABELS: _label,
     NUMBERS: _number,
     TAGS: lambda line, place: tuple(line.split()),
-    LINKS: parse_links,
+    LINKS: _links,
 }
 
 
@@ -235,6 +239,9 @@ def _read_transcripts(files: Files, needs: str) -> list[Items]:
 
 
 def _read_columns(files: Files, needs: str) -> list[Items]:
+    from nlpcli.data.columns import Columns
+    from nlpcli.data.conll import read_tagged
+
     columns = Columns(format=files.format_for(needs))
     texts = [list(read_tagged(path, columns)) for path in files.paths.all]
     first, *others = texts
@@ -262,6 +269,8 @@ def _check_words(example: Example, right: Example) -> None:
 
 def _read_answers(files: Files, needs: str) -> list[Items]:
     """The answers of a SQuAD data set, and predictions {id: answer} in its order."""
+    from nlpcli.data.squad import read_answers
+
     first, *others = files.paths.references
     if others:
         raise NlpcliError(
