@@ -95,6 +95,7 @@ def command(
     device: str = shared_options.DEVICE,
     threads: int = shared_options.THREADS,
     engine: str = shared_options.ENGINE,
+    processes: int = shared_options.PROCESSES,
 ) -> None:
     """Compute embeddings (vectors) of lines, or of words in context.
 
@@ -131,6 +132,7 @@ def command(
         output_field=output_field,
         word=word_pooling,
         only=tuple(word),
+        processes=processes,
     )
     if output_field != "vector" and (tokens or (output is not None and output.suffix == ".npy")):
         raise NlpcliError(f"--output-field has no effect with {'--tokens' if tokens else output}", hint="leave it out")

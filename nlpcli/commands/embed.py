@@ -16,6 +16,7 @@ from nlpcli.data.vector_files import unit
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.embedder import Embedder, Span
 from nlpcli.runs.embedding_inputs import Embedding, check_files, fitted, read_texts, tell_cut, windows
+from nlpcli.runs.embedding_processes import WordsOf, embed_windows, text_vectors
 from nlpcli.runs.text_inputs import Input, check_first
 
 MOST_COMPARED = 1000  # words in one table
@@ -75,8 +76,8 @@ def embed(
     say(f"vectors: {embedder.describe()}")
 
     def portions() -> Iterator[tuple[list[Input], np.ndarray]]:
-        for window in windows(fitted(embedder, read_texts(job, added), _text)):
-            yield window, embedder.vectors([line.text for line in window])
+        lines = fitted(embedder, read_texts(job, added), _text)
+        yield from embed_windows(embedder, job.vectors, windows(lines), text_vectors, job.processes)
         tell_cut(embedder, warn)
 
     return embedder.width, portions()
@@ -116,12 +117,11 @@ def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[s
     embedder = Embedder(job.vectors, say=say)
     piece = "mean of the word's tokens" if job.word == "mean" else "first token of the word"
     say(f"vectors of words: dimension {embedder.width}, {piece}, {embedder.states}")
-    find = words_in if not job.only else _finder(job.only)
+    compute = WordsOf(_finder, job.only, job.word)
     number, found = 0, 0
-    for window in windows(read_texts(job)):
-        texts = [line.text for line in window]
+    for window, of_lines in embed_windows(embedder, job.vectors, windows(read_texts(job)), compute, job.processes):
         portion = []
-        for text, vectors in zip(texts, embedder.word_vectors(texts, find, how=job.word), strict=True):
+        for text, vectors in zip((line.text for line in window), of_lines, strict=True):
             number += 1
             ends = [end for _, end in words_in(text)] if vectors else []
             for span, vector, static in ((one.span, one.vector, one.static) for one in vectors):
@@ -148,7 +148,12 @@ def _is_mark(character: str) -> bool:
 
 
 def _finder(wanted: Sequence[str]) -> Callable[[str], list[Span]]:
-    """Finds some words, or several on end, longer ones first, where they begin and end as words of `words_in` do."""
+    """Finds some words, or several on end, longer ones first, where they begin and end as words of `words_in` do.
+
+    wanted: none of them means all words.
+    """
+    if not wanted:
+        return words_in
     patterns = [
         re.compile(r"\s+".join(map(re.escape, one.split())), re.IGNORECASE)
         for one in sorted(wanted, key=len, reverse=True)

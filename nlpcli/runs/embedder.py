@@ -154,6 +154,16 @@ class Embedder:
         """Whether vectors depend on the texts as a whole, which `fit` must see before `vectors`."""
         return self._sif is not None
 
+    @property
+    def component(self) -> np.ndarray | None:
+        """What `fit` has found, (width,); None where vectors do not depend on the texts as a whole."""
+        return None if self._sif is None else self._sif.component
+
+    @component.setter
+    def component(self, found: np.ndarray | None) -> None:
+        if self._sif is not None:
+            self._sif.component = found
+
     def fit(self, texts: Sequence[str]) -> None:
         """Takes from the first `FITTED` texts, or all, what the vectors depend on, if they depend on any.
 

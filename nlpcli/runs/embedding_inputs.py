@@ -33,6 +33,7 @@ class Embedding:
     files: names, "-" for standard input. format: `auto` is JSON for .jsonl, .ndjson and .json, and wherever `field`,
     the JSON field of the text ("text") or a path to it, is given. output_field: of the vector. word: of a word's pieces
     the `mean`, or the `first` one. only: words (or several words on end) that are looked for, in any case; none: all.
+    processes: how many share the lines.
     """
 
     files: Sequence[str] = (STDIN,)
@@ -42,6 +43,7 @@ class Embedding:
     output_field: str = "vector"
     word: str = "mean"
     only: tuple[str, ...] = ()
+    processes: int = 1
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -73,7 +75,19 @@ def check_files(files: Sequence[str]) -> None:
 
 
 def windows(items: Iterator[_Item], size: int = WINDOW) -> Iterator[list[_Item]]:
-    while window := list(islice(items, size)):
+    """Raises: NlpcliError as `items`, after all items before."""
+    window: list[_Item] = []
+    try:
+        for item in items:
+            window.append(item)
+            if len(window) == size:
+                yield window
+                window = []
+    except NlpcliError:
+        if window:
+            yield window
+        raise
+    if window:
         yield window
 
 

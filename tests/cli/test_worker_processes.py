@@ -50,6 +50,17 @@ def classifier(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.fixture(scope="module")
+def word_vectors(tmp_path_factory):
+    """A file of word vectors."""
+    path = tmp_path_factory.mktemp("vectors") / "vectors.txt"
+    rows = [
+        (word, torch.randn(4, generator=torch.Generator().manual_seed(i))) for i, word in enumerate(WORDS[3].split())
+    ]
+    path.write_text("".join(f"{word} {' '.join(f'{x:.4f}' for x in row.tolist())}\n" for word, row in rows))
+    return path
+
+
 OF = {
     "translate": ("--max-length=2", "--beam-size=1", "--scores", "--engine=torch"),
     "predict": (),
@@ -75,6 +86,56 @@ def test_several_processes_encode_as_one_does(run, translator):
     assert one.stdout.count("\n") == len(LINES) and several.stdout == one.stdout
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("--pooling=sif", "--max-length=2"), ("--tokens", "--word=kind"), ("--pooling=mean", "--normalize")],
+)
+def test_several_processes_embed_as_one_does(run, word_vectors, options):
+    text = "".join(f"{line} das {'kind ' * (i % 3)}\n" for i, line in enumerate(LINES))
+    arguments = ("embed", "--model", word_vectors, "--threads=1", "--device=cpu", *options)
+    one, several = (run(*arguments, f"--processes={count}", stdin=text) for count in (1, 2))
+    assert (one.returncode, several.returncode, several.stderr) == (0, 0, one.stderr)
+    assert one.stdout.count("\n") >= len(LINES) // 2 and several.stdout == one.stdout
+
+
+@pytest.fixture(scope="module")
+def systems(tmp_path_factory):
+    """Two systems and two sets of references, of which one line is blank."""
+    folder = tmp_path_factory.mktemp("systems")
+    for name, step in (("first", 3), ("second", 5), ("right", 1), ("other", 2)):
+        lines = (f"der mann {i % step} sieht den hund {i}, das kind" * (i != 7 or name != "other") for i in range(2100))
+        (folder / name).write_text("".join(f"{line}\n" for line in lines))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("bleu,chrf,ter,rouge1", "first", "--ref=right", "--ref=other", "--json"),
+        ("wer,cer,bleu", "first", "second", "--ref=right", "--confidence", "--bootstrap-samples=9", "--json"),
+        ("bleu,chrf++,wer,rougel", "first", "--baseline=second", "--ref=right", "--bootstrap-samples=9", "--json"),
+    ],
+)
+def test_several_processes_score_as_one_does(run, systems, options):
+    one, several = (run("score", *options, f"--processes={count}", cwd=systems) for count in (1, 2))
+    assert (one.returncode, several.returncode, several.stderr) == (0, 0, one.stderr)
+    assert json.loads(one.stdout)["segments"] == 2100 and several.stdout == one.stdout
+
+
+def test_an_error_in_another_process_is_reported_once(run, systems):
+    (systems / "bad").write_text((systems / "right").read_text().replace(" 1999,", " { 1999 / "))
+    done = run("score", "wer", "first", "--ref=bad", "--alternatives", "--processes=2", cwd=systems)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("nlpcli: reference line 2000: a '{' has no matching '}'")
+    assert done.stderr.count("nlpcli:") == 1 and "Traceback" not in done.stderr
+
+
+def test_what_is_not_scored_line_by_line_is_not_divided(run, systems):
+    done = run("score", "accuracy", "first", "--ref=right", "--processes=2", cwd=systems)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--processes can't divide these files" in done.stderr
+
+
 def test_everything_before_an_error_is_translated(run, translator):
     objects = [json.dumps({"text": line}) for line in LINES[:1500]]
     done = run(
@@ -83,6 +144,15 @@ def test_everything_before_an_error_is_translated(run, translator):
     )  # fmt: skip
     assert (done.returncode, done.stdout.count("\n")) == (2, 1500)
     assert "1501" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_everything_before_an_error_is_embedded(run, word_vectors):
+    objects = [json.dumps({"text": line}) for line in LINES[:1500]]
+    text = "\n".join([*objects, "no object"])
+    for count in (1, 2):
+        done = run("embed", "--model", word_vectors, "--format=jsonl", f"--processes={count}", stdin=text)
+        assert (done.returncode, done.stdout.count("\n")) == (2, 1500)
+        assert "1501" in done.stderr and "Traceback" not in done.stderr
 
 
 def children_of(pid):
