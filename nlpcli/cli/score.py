@@ -27,7 +27,6 @@ class Command(convention.Command):
         ("sentence", "score_only"),
         ("sentence", "confidence"),
         ("sentence", "baseline"),
-        ("sentence", "processes"),
         ("alignment", "processes"),
     )
     needed: ClassVar = {"samples": ("confidence", "baseline"), "seed": ("confidence", "baseline")}
@@ -193,10 +192,8 @@ def command(
     if "-" in request.hypotheses:
         terminal.announce_stdin()
     if sentence:
-        scoring = recipe.Scoring(request)
-        for warning in scoring.warnings(sentence=True):
-            terminal.warn(warning)
-        write_sentences(scoring, json=json, decimals=decimals)
+        found = recipe.sentence_scores(request, processes, warn=terminal.warn)
+        write_sentences(found, request.metrics, json=json, decimals=decimals)
         return
     if alignment:
         scoring = recipe.Scoring(request)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from nlpcli.cli import terminal
 
 if TYPE_CHECKING:
-    from nlpcli.commands.score.score import ScoreReport, Scoring
+    from nlpcli.commands.score.score import ScoreReport
+    from nlpcli.evaluation import Score
 
 
-def write_sentences(scoring: Scoring, *, json: bool, decimals: int) -> None:
-    """One line for each segment, a column or key for each metric; the signatures go to stderr."""
-    names = list(scoring.metrics)
-    rows = scoring.sentences()
-    for score in rows[0]:
-        terminal.say(score.signature)
-    for item, row in zip(scoring.hypotheses(), rows, strict=True):
+def write_sentences(
+    found: Iterable[tuple[Any, list[Score]]], names: Sequence[str], *, json: bool, decimals: int
+) -> None:
+    """One line for each example, a column or key for each metric; the signatures go to stderr.
+
+    found: what a system has for an example, and its scores by the metrics of these names.
+    """
+    for number, (item, row) in enumerate(found):
+        if not number:
+            for score in row:
+                terminal.say(score.signature)
         if json:
             text = {"text": item} if isinstance(item, str) else {}
             scores = [score.as_dict(name) for name, score in zip(names, row, strict=True)]

@@ -118,9 +118,9 @@ class WordErrorRate(LineMetric):
         [sums] = resampled_sums([statistics.rows], resampling)
         return self._score(statistics.sums, resampling=resampling, bounds=interval(self.rate(sums)))
 
-    def sentences(self, hypotheses: Lines, references: Sequence[Lines]) -> list[Score]:
+    def sentences(self, hypotheses: Lines, references: Sequence[Lines], first: int = 1) -> list[Score]:
         check_segments(hypotheses, references, self.max_references)
-        return [self._score(row) for row in self.line_statistics(hypotheses, references)]
+        return [self._score(row) for row in self.line_statistics(hypotheses, references, first)]
 
     def compare_from(
         self, baseline: Statistics, systems: Sequence[Statistics], references: str, resampling: Resampling

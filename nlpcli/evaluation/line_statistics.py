@@ -76,6 +76,10 @@ class LineMetric:
         """As `compare`, from statistics."""
         raise NotImplementedError
 
+    def sentences(self, hypotheses: Items, references: Sequence[Items], first: int = 1) -> list[Score]:
+        """The score of each line on its own, in order. first: the number of the first line, for messages."""
+        raise NotImplementedError
+
     def check_resampling(self, resampling: Resampling) -> None:
         """Raises: NlpcliError for a paired test that this metric does not make."""
 

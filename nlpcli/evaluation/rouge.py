@@ -168,7 +168,7 @@ class Rouge(LineMetric, ExampleMetric, Generic[Prepared]):
     ) -> list[Score]:
         return self._compared([_measurement(one.rows) for one in (baseline, *systems)], references, resampling)
 
-    def sentences(self, hypotheses: Lines, references: Sequence[Lines]) -> list[Score]:
+    def sentences(self, hypotheses: Lines, references: Sequence[Lines], first: int = 1) -> list[Score]:
         check_segments(hypotheses, references, self.max_references)
         return self.per_example(100 * self.line_statistics(hypotheses, references)[:, 2], reference_count(references))
 

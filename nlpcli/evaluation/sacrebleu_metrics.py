@@ -81,7 +81,7 @@ class SacreMetric(LineMetric):
     def collector(self, *, resampled: bool) -> Statistics:
         return Statistics(np.float32 if resampled else None)  # as sacreBLEU resamples them
 
-    def sentences(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> list[Score]:
+    def sentences(self, hypotheses: Lines, references: Sequence[ReferenceLines], first: int = 1) -> list[Score]:
         check_segments(hypotheses, references)
         metric = self.build(sentence=True)
         metric.num_refs = _number(reference_count(references))

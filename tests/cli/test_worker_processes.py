@@ -54,10 +54,7 @@ def classifier(tmp_path_factory):
 def word_vectors(tmp_path_factory):
     """A file of word vectors."""
     path = tmp_path_factory.mktemp("vectors") / "vectors.txt"
-    rows = [
-        (word, torch.randn(4, generator=torch.Generator().manual_seed(i))) for i, word in enumerate(WORDS[3].split())
-    ]
-    path.write_text("".join(f"{word} {' '.join(f'{x:.4f}' for x in row.tolist())}\n" for word, row in rows))
+    path.write_text("".join(f"{word} {i}.5 {i % 3} -0.25 1\n" for i, word in enumerate(WORDS[3].split())))
     return path
 
 
@@ -86,10 +83,7 @@ def test_several_processes_encode_as_one_does(run, translator):
     assert one.stdout.count("\n") == len(LINES) and several.stdout == one.stdout
 
 
-@pytest.mark.parametrize(
-    "options",
-    [("--pooling=sif", "--max-length=2"), ("--tokens", "--word=kind"), ("--pooling=mean", "--normalize")],
-)
+@pytest.mark.parametrize("options", [("--pooling=sif", "--max-length=2"), ("--tokens", "--word=kind")])
 def test_several_processes_embed_as_one_does(run, word_vectors, options):
     text = "".join(f"{line} das {'kind ' * (i % 3)}\n" for i, line in enumerate(LINES))
     arguments = ("embed", "--model", word_vectors, "--threads=1", "--device=cpu", *options)
@@ -149,10 +143,9 @@ def test_everything_before_an_error_is_translated(run, translator):
 def test_everything_before_an_error_is_embedded(run, word_vectors):
     objects = [json.dumps({"text": line}) for line in LINES[:1500]]
     text = "\n".join([*objects, "no object"])
-    for count in (1, 2):
-        done = run("embed", "--model", word_vectors, "--format=jsonl", f"--processes={count}", stdin=text)
-        assert (done.returncode, done.stdout.count("\n")) == (2, 1500)
-        assert "1501" in done.stderr and "Traceback" not in done.stderr
+    done = run("embed", "--model", word_vectors, "--format=jsonl", "--processes=2", stdin=text)
+    assert (done.returncode, done.stdout.count("\n")) == (2, 1500)
+    assert "1501" in done.stderr and "Traceback" not in done.stderr
 
 
 def children_of(pid):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from nlpcli.commands.score.request import (
     ScoreReport,
@@ -12,11 +12,12 @@ from nlpcli.commands.score.request import (
     SystemScore,
     build_metrics,
     check_reference_sets,
+    check_sentence,
     ignored_options,
 )
 from nlpcli.commands.score.score_inputs import Files
 from nlpcli.data.open_text import shown
-from nlpcli.evaluation import Metric, Resampling
+from nlpcli.evaluation import Metric, Resampling, Score
 from nlpcli.evaluation.line_statistics import LineMetric, Remarks, Statistics
 from nlpcli.evaluation.score import TEXT_PAIRS, counts_of_references, told_count, without_blanks
 from nlpcli.evaluation.unspaced_scripts import SAMPLE
@@ -50,6 +51,20 @@ class Counted:
     sample: list[str | None]
 
 
+@dataclass(frozen=True)
+class Sentences:
+    """Lines of a window with the scores of each by all metrics. remarks, sample: as in `Counted`, by metric."""
+
+    hypotheses: list[str]
+    scores: list[list[Score]]
+    remarks: dict[str, np.ndarray]
+    sample: list[str]
+
+
+_Result = TypeVar("_Result")
+_Compute = Callable[[ScoreRequest, "Mapping[str, LineMetric]", Window], _Result]
+
+
 def are_by_line(request: ScoreRequest, metrics: Mapping[str, Metric]) -> bool:
     """Whether these scores are made of statistics of lines, and line n of each file belongs to line n of the others."""
     return (
@@ -71,7 +86,7 @@ def line_scores(request: ScoreRequest, metrics: Mapping[str, Metric], processes:
             metric.check_resampling(cast("Resampling", request.resampling))
     sums = {name: [_Sum(metric, request) for _ in _systems(request)] for name, metric in chosen.items()}
     segments, counts = 0, set[int]()
-    for counted in _counted(request, chosen, processes):
+    for counted in _computed(request, chosen, _count, processes):
         segments += counted.size
         counts |= counted.references
         for name, found in counted.found.items():
@@ -87,6 +102,30 @@ def line_scores(request: ScoreRequest, metrics: Mapping[str, Metric], processes:
     return ScoreReport(segments, request.references, scores, list(dict.fromkeys(warnings + ignored_options(request))))
 
 
+def sentence_line_scores(
+    request: ScoreRequest, metrics: Mapping[str, Metric], processes: int = 1, *, warn: Callable[[str], None]
+) -> Iterator[tuple[str, list[Score]]]:
+    """Each line of the one system with its scores by all metrics, against one set of references.
+
+    Raises: NlpcliError as `line_scores`, after the scores of all lines before.
+    """
+    check_reference_sets(metrics, request)
+    check_sentence(request)
+    chosen = cast("Mapping[str, LineMetric]", metrics)
+    remarks = {name: Remarks(SAMPLE) for name in chosen}
+    for window in _computed(request, chosen, _score_sentences, processes):
+        for name, numbers in window.remarks.items():
+            remarks[name].add(numbers, window.sample)
+        yield from zip(window.hypotheses, window.scores, strict=True)
+    found = [
+        caution
+        for name, metric in chosen.items()
+        for caution in metric.cautions_from(remarks[name].numbers, remarks[name].sample, sentence=True)
+    ]
+    for warning in dict.fromkeys(found + ignored_options(request)):
+        warn(warning)
+
+
 class _Sum:
     """What was counted of one system."""
 
@@ -96,28 +135,32 @@ class _Sum:
 
 
 @dataclass(frozen=True)
-class _Counting:
-    """Counts windows in another process."""
+class _LineWork(Generic[_Result]):
+    """Computes something of windows in another process."""
 
     request: ScoreRequest
+    compute: _Compute[_Result]
 
-    def open(self, number: int, threads: int) -> Callable[[Window], Counted]:
+    def open(self, number: int, threads: int) -> Callable[[Window], _Result]:
         metrics = cast("Mapping[str, LineMetric]", build_metrics(self.request.metrics, self.request.options))
-        return lambda window: _count(self.request, metrics, window)
+        return lambda window: self.compute(self.request, metrics, window)
 
 
 def _systems(request: ScoreRequest) -> tuple[str, ...]:
     return (*([] if request.baseline is None else [request.baseline]), *request.hypotheses)
 
 
-def _counted(request: ScoreRequest, metrics: Mapping[str, LineMetric], processes: int) -> Iterator[Counted]:
+def _computed(
+    request: ScoreRequest, metrics: Mapping[str, LineMetric], compute: _Compute[_Result], processes: int
+) -> Iterator[_Result]:
+    """What is computed of each window, in their order."""
     windows = _windows(request)
     if processes == 1:
-        yield from (_count(request, metrics, window) for window in windows)
+        yield from (compute(request, metrics, window) for window in windows)
         return
     from nlpcli.runs.worker_processes import in_processes
 
-    yield from in_processes(windows, _Counting(replace(request, texts={})), processes)
+    yield from in_processes(windows, _LineWork(replace(request, texts={}), compute), processes)
 
 
 def _windows(request: ScoreRequest) -> Iterator[Window]:
@@ -139,6 +182,17 @@ def _count(request: ScoreRequest, metrics: Mapping[str, LineMetric], window: Win
             for name, metric in metrics.items()
         },
         counts_of_references(references),
+        references[0][:SAMPLE] if window.first == 1 else [],
+    )
+
+
+def _score_sentences(request: ScoreRequest, metrics: Mapping[str, LineMetric], window: Window) -> Sentences:
+    hypotheses, *references = (window.lines[path] for path in (*request.hypotheses, *request.references))
+    columns = [metric.sentences(hypotheses, references, window.first) for metric in metrics.values()]
+    return Sentences(
+        hypotheses,
+        [list(row) for row in zip(*columns, strict=True)],
+        {name: metric.remarks(hypotheses, references) for name, metric in metrics.items()},
         references[0][:SAMPLE] if window.first == 1 else [],
     )
 

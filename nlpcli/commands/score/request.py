@@ -105,3 +105,17 @@ def ignored_options(request: ScoreRequest) -> list[str]:
     if "rouge_references" in request.options and len(request.references) == 1:
         return ["--rouge-references has no effect with only one reference"]
     return []
+
+
+def check_one_system(request: ScoreRequest, option: str) -> None:
+    """Raises: NlpcliError for several systems, where an option takes only one."""
+    if len(request.hypotheses) > 1 or request.baseline is not None:
+        raise NlpcliError(f"{option} takes only one system", hint="name one file of hypotheses, and no --baseline")
+
+
+def check_sentence(request: ScoreRequest) -> None:
+    """Raises: NlpcliError for what does not go with the scores of single examples."""
+    if request.baseline is not None or request.resampling is not None:
+        other = "--baseline" if request.baseline is not None else "--confidence"
+        raise NlpcliError(f"--sentence and {other} can't be used together", hint="leave out one of them")
+    check_one_system(request, "--sentence")

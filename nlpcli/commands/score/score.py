@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from nlpcli.commands.score.line_scores import are_by_line, line_scores
+from nlpcli.commands.score.line_scores import are_by_line, line_scores, sentence_line_scores
 from nlpcli.commands.score.request import (
     ScoreReport,
     ScoreRequest,
     SystemScore,
     build_metrics,
+    check_one_system,
     check_reference_sets,
+    check_sentence,
     ignored_options,
 )
 from nlpcli.commands.score.score_inputs import FORMATS, Files, Inputs, Items
@@ -39,6 +41,7 @@ __all__ = [
     "chosen_labels",
     "parse_metrics",
     "score",
+    "sentence_scores",
     "split_metric",
 ]
 
@@ -81,12 +84,34 @@ def score(request: ScoreRequest, processes: int = 1) -> ScoreReport:
     metrics = build_metrics(request.metrics, request.options)
     if are_by_line(request, metrics):
         return line_scores(request, metrics, processes)
+    _check_alone(processes)
+    return Scoring(request).report()
+
+
+def sentence_scores(
+    request: ScoreRequest, processes: int = 1, *, warn: Callable[[str], None]
+) -> Iterator[tuple[Any, list[Score]]]:
+    """Each example of the one system with its scores by all metrics; metrics of texts in constant memory.
+
+    Raises: NlpcliError as `score`; where lines are read one by one, after all scores before.
+    """
+    metrics = build_metrics(request.metrics, request.options)
+    if len(request.references) == 1 and are_by_line(request, metrics):
+        yield from sentence_line_scores(request, metrics, processes, warn=warn)
+        return
+    _check_alone(processes)
+    scoring = Scoring(request)
+    for warning in scoring.warnings(sentence=True):
+        warn(warning)
+    yield from zip(scoring.hypotheses(), scoring.sentences(), strict=True)
+
+
+def _check_alone(processes: int) -> None:
     if processes > 1:
         raise NlpcliError(
             "--processes can't divide these files",
             hint="it divides texts that are scored line by line, with metrics such as bleu, chrf and wer",
         )
-    return Scoring(request).report()
 
 
 class Scoring:
@@ -121,10 +146,7 @@ class Scoring:
 
     def sentences(self) -> list[list[Score]]:
         """The scores of each segment of the one system, (segments, metrics)."""
-        if self.request.baseline is not None or self.request.resampling is not None:
-            other = "--baseline" if self.request.baseline is not None else "--confidence"
-            raise NlpcliError(f"--sentence and {other} can't be used together", hint="leave out one of them")
-        self._check_one("--sentence")
+        check_sentence(self.request)
         columns = [
             metric.sentences(self._systems(metric)[0].items, self._references(metric))
             for metric in self.metrics.values()
@@ -142,7 +164,7 @@ class Scoring:
             raise NlpcliError(
                 f"--alignment has no effect on {', '.join(self.metrics)}", hint="it applies to wer, mer, wil and cer"
             )
-        self._check_one("--alignment")
+        check_one_system(self.request, "--alignment")
         return {
             unit: metric.align(self._systems(metric)[0].items, self._references(metric))
             for unit, metric in aligning.items()
@@ -180,10 +202,6 @@ class Scoring:
     def _segments(self) -> int:
         inputs = next(iter(self._inputs.values()))
         return len(inputs.references[0].items)
-
-    def _check_one(self, option: str) -> None:
-        if len(self.request.hypotheses) > 1 or self.request.baseline is not None:
-            raise NlpcliError(f"{option} takes only one system", hint="name one file of hypotheses, and no --baseline")
 
 
 def alignment_text(output: jiwer.WordOutput | jiwer.CharacterOutput, *, width: int | None = None) -> str:
