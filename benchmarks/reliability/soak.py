@@ -3,9 +3,10 @@
     python benchmarks/reliability/soak.py --command predict --lines 1000000
     python benchmarks/reliability/soak.py --lines 20000 --readers plain slow head pause
 
-The input is numbered lines, which a model of random weights answers. Checked are: one output line for each input line,
-in order; the exit status; that a reader that stops (as `head`) ends the command without a message; and the memory: the
-largest resident size over the second half of the lines may exceed that over the first tenth by at most --growth MiB.
+The input is numbered lines, which a model of random weights answers, or which are scored against themselves. Checked
+are: one output line for each input line, in order (`report` gives the scores of all lines, and their number); the exit
+status; that a reader that stops (as `head`) ends the command without a message; and the memory: the largest resident
+size over the second half of the lines may exceed that over the first tenth by at most --growth MiB.
 """
 
 from __future__ import annotations
@@ -41,10 +42,12 @@ COMMANDS = {
     "translate": ["translate", "--model", "mt", "--json", "--beam-size", "1", "--max-length", "2", "--device", "cpu"],
     "predict": ["predict", "--model", "cls", "--json", "--device", "cpu"],
     "embed": ["embed", "--model", "mlm", "--device", "cpu"],
-    "score": ["score", "accuracy", "-", "--ref", "references", "--sentence", "--json"],
+    "score": ["score", "bleu,wer", "-", "--ref", "references", "--sentence", "--json"],
     "tokenize": ["tokenize", "encode", "mt", "--json"],
 }
 """Each writes a JSON object with the text for each line."""
+REPORTS = {"report": ["score", "bleu,chrf,wer", "-", "--ref", "references", "--json"]}
+"""Each writes one JSON object with the number of lines, as `segments`."""
 
 READERS = ("plain", "slow", "pause", "head")
 
@@ -73,7 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the commands. Returns 1 when one lost a line, changed the order, failed or grew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=100_000)
-    parser.add_argument("--command", choices=COMMANDS, action="append", help="only this command (repeatable)")
+    choices = [*COMMANDS, *REPORTS]
+    parser.add_argument("--command", choices=choices, action="append", help="only this command (repeatable)")
     parser.add_argument("--readers", choices=READERS, nargs="+", default=["plain"])
     parser.add_argument(
         "--growth", type=int, default=16, help="MiB that the memory may grow after a tenth of the lines"
@@ -85,8 +89,8 @@ def main(argv: list[str] | None = None) -> int:
         print(
             f"{'command':<10} {'reader':<6} {'lines':>9} {'s':>6} {'lines/s':>8} {'MiB at 10 %':>11} {'MiB at end':>10}"
         )
-        for command in options.command or list(COMMANDS):
-            for reader in options.readers:
+        for command in options.command or choices:
+            for reader in options.readers if command in COMMANDS else ["plain"]:
                 found = soak(command, reader, Path(folder), options.lines)
                 faults = list(faults_of(found, reader, options.lines, options.growth))
                 first, last = found.first(options.lines) / 2**20, found.last(options.lines) / 2**20
@@ -121,13 +125,16 @@ def soak(command: str, reader: str, folder: Path, lines: int) -> Soak:
     began = time.monotonic()
     with open(folder / "told", "w+") as told:
         process = subprocess.Popen(
-            [sys.executable, "-m", "nlpcli", *COMMANDS[command]], cwd=folder, stdin=subprocess.PIPE,
+            [sys.executable, "-m", "nlpcli", *(COMMANDS | REPORTS)[command]], cwd=folder, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=told, text=True, bufsize=1 << 16,
         )  # fmt: skip
         assert process.stdin is not None and process.stdout is not None
-        writer = threading.Thread(target=write, args=(process.stdin, lines, reader == "pause"), daemon=True)
-        writer.start()
         found = Soak()
+        watched = (found, process.pid) if command in REPORTS else None
+        writer = threading.Thread(target=write, args=(process.stdin, lines, reader == "pause", watched), daemon=True)
+        writer.start()
+        if command in REPORTS:
+            found.lines = json.loads(process.stdout.read() or "{}").get("segments", 0)
         for line in process.stdout:
             check(line, found)
             found.lines += 1
@@ -146,11 +153,13 @@ def soak(command: str, reader: str, folder: Path, lines: int) -> Soak:
     return found
 
 
-def write(stream: IO[str], lines: int, pauses: bool) -> None:
-    """Writes the numbered lines, if asked for with pauses."""
+def write(stream: IO[str], lines: int, pauses: bool, watched: tuple[Soak, int] | None) -> None:
+    """Writes the numbered lines, if asked for with pauses. watched: where to note the size of which process."""
     try:
         for number in range(lines):
             stream.write(f"{number}\n")
+            if watched is not None and number % max(1, lines // 200) == 0:
+                watched[0].sizes.append((number, resident(watched[1])))
             if pauses and number % max(1, lines // 20) == 0:
                 stream.flush()
                 time.sleep(0.2)
