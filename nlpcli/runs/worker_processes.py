@@ -47,11 +47,23 @@ def in_processes(windows: Iterator[W], work: Work[W, R], count: int) -> Iterator
             "a worker process has ended, perhaps because there is not enough memory", hint="use fewer --processes"
         ) from None
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.terminate()
+        _end(pool)
         raise
     pool.shutdown()
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """Ends the processes of a pool, whatever is on its way to them and back.
+
+    Windows and results that are larger than a pipe are sent in parts. The threads of the pool, for which Python waits
+    when it ends, would wait for the other part.
+    """
+    calls, results = vars(pool)["_call_queue"], vars(pool)["_result_queue"]
+    pool.shutdown(wait=False, cancel_futures=True)
+    for child in multiprocessing.active_children():
+        child.terminate()
+    calls.cancel_join_thread()
+    results._writer.close()  # those of the ended processes are closed: what reads sees the end
 
 
 def _in_order(windows: Iterator[W], submit: Callable[[W], Future[R]], ahead: int) -> Iterator[R]:

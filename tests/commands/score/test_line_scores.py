@@ -85,7 +85,7 @@ def test_the_line_of_a_mistake_is_its_number_in_the_file(files, tmp_path):
     lines = Path(files[2]).read_text("utf-8").split("\n")[:-1]
     (tmp_path / "bad").write_text("\n".join([*lines[:30], "{ a / b", *lines[31:]]) + "\n")
     for call in (recipe.score, lambda request: list(recipe.sentence_scores(request, warn=print))):
-        with pytest.raises(NlpcliError, match="^reference line 31: a .{. has no matching"):
+        with pytest.raises(NlpcliError, match=r"^reference line 31: a '\{' has no matching"):
             call(ScoreRequest((files[0],), (str(tmp_path / "bad"),), ("wer",), options={"alternatives": True}))
 
 
