@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import gc
 import os
 import re
 import signal
@@ -77,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Nothing is left to save: from here on a signal just ends the process, without a traceback.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            gc.freeze()  # Python would search all modules for garbage before it ends the process
     if whole_process and status in (ExitStatus.INTERRUPTED, ExitStatus.TERMINATED):
         _leave(status)
     return status
