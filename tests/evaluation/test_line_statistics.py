@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlpcli.evaluation import METRICS, Resampling
@@ -23,6 +23,7 @@ def test_every_metric_of_texts_is_one_of_lines():
 
 @pytest.mark.parametrize("resampling", [None, Resampling(7, 3)])
 @pytest.mark.parametrize("name", OF_LINES)
+@settings(max_examples=25)
 @given(pairs=PAIRS, cut=st.integers(1, 11))
 def test_statistics_of_portions_give_the_score_and_cautions_of_the_whole(name, resampling, pairs, cut):
     hypotheses, references = (list(lines) for lines in zip(*pairs, strict=True))

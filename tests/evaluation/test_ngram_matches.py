@@ -81,7 +81,7 @@ def test_what_words_take_in_memory_is_bounded(monkeypatch):
         assert len(words) < 600
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     st.integers(1, 3).flatmap(columns),
     st.sampled_from(["13a", "none", "intl", "char", "zh"]),
@@ -96,7 +96,7 @@ def test_statistics_of_bleu_are_sacrebleus(sides, tokenize, lowercase, order):
     assert ours.line_statistics(hypotheses, references).tolist() == expected
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     st.integers(1, 3).flatmap(columns),
     st.booleans(),
