@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nlpcli.objectives.source_target_batches import PairBatch, pad, pair_batch, source_ids
+from nlpcli.objectives.source_target_batches import PairBatch, pad, pair_batch
 from nlpcli.text import SpecialTokens
+from nlpcli.text.special_tokens import source_ids
 
 SPECIAL = SpecialTokens(pad=0, bos=2, eos=3)
 sides = st.lists(st.integers(7, 99), max_size=9)

@@ -11,9 +11,10 @@ from nlpcli.data.parallel_shards import ParallelShards
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import LossSettings
 from nlpcli.models.build import build_model
-from nlpcli.objectives.source_target_batches import pad, source_ids
+from nlpcli.objectives.source_target_batches import pad
 from nlpcli.tasks.translation import Translation, TranslationData, TranslationSides
 from nlpcli.text import SpecialTokens, Tokenizer, train_tokenizer
+from nlpcli.text.special_tokens import source_ids
 from nlpcli.text.tokenizer import TokenizerSettings
 from nlpcli.text.tokenizer_model import TrainingOptions
 from nlpcli.text.word_tokenizer import WordModel
