@@ -264,6 +264,10 @@ def _check(call: Call, outcome: Outcome, out: str, err: str, limits: Limits) -> 
         outcome.faults.append(f"control on stdout: {out[max(0, found.start() - 80) : found.start() + 80]!r}")
 
 
+_CONVERTED = {"ctranslate2", "onnx-cache"}
+"""Folders inside a run that keep what a model was converted to."""
+
+
 def _check_left(call: Call, outcome: Outcome, before: dict[str, tuple[int, int]], folder: Path) -> None:
     """Files, threads and processes that nobody asked for."""
     resource_tracker._resource_tracker._stop()  # of the standard library: it ends with its process
@@ -279,7 +283,7 @@ def _check_left(call: Call, outcome: Outcome, before: dict[str, tuple[int, int]]
         if left:
             outcome.faults.append(f"left in the cache: {left[:3]}")
     after = _entries(folder / "work")
-    names = set(before) | set(after)
+    names = {name for name in {*before, *after} if not _CONVERTED & set(name.split("/"))}
     asked_for = [*call.outputs, *_text(folder / "out").splitlines()]  # commands print what they have written
     altered = [one for one in names if after.get(one) != before.get(one) and not _below(one, asked_for)]
     if new := sorted(name for name in altered if name not in before):

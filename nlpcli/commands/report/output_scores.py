@@ -219,6 +219,9 @@ _PREPARE = {
 }
 
 
+_PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
+
+
 def _not_pairable(one: Outputs, other: Outputs, first: _Measured, second: _Measured) -> str:
     """Why two measurements are not of the same items, "" where they are."""
     if one.data != other.data:
@@ -236,7 +239,10 @@ def _not_pairable(one: Outputs, other: Outputs, first: _Measured, second: _Measu
 
 
 def _settings(metric: object) -> str:
-    return metric.choices() if hasattr(metric, "choices") else repr(sorted(vars(metric).items(), key=str))
+    """The settings of a metric; what it keeps besides, such as a tokenizer, follows from them."""
+    if hasattr(metric, "choices"):
+        return str(metric.choices())
+    return repr(sorted((name, value) for name, value in vars(metric).items() if isinstance(value, _PLAIN)))
 
 
 def _signed(score: Score, measured: _Measured, known: str) -> str:
