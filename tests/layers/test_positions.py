@@ -132,7 +132,9 @@ def test_dynamic_scaling_leaves_texts_alone_that_are_as_long_as_those_in_trainin
 @pytest.mark.parametrize("heads", [1, 2, 3, 4, 6, 8, 12, 16, 20])
 def test_the_slopes_of_alibi_are_those_of_bloom(heads):
     bloom = pytest.importorskip("transformers.models.bloom.modeling_bloom")
-    theirs = bloom.build_alibi_tensor(torch.ones(1, 7, dtype=torch.long), heads, torch.float32)  # (heads, 1, 7): slope · key
+    theirs = bloom.build_alibi_tensor(
+        torch.ones(1, 7, dtype=torch.long), heads, torch.float32
+    )  # (heads, 1, 7): slope · key
     assert torch.allclose(torch.tensor(slopes(heads)) * 6, theirs[:, 0, 6])
     if heads & (heads - 1) == 0:
         assert slopes(heads) == [2.0 ** (-8 * (head + 1) / heads) for head in range(heads)]
