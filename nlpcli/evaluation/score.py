@@ -156,7 +156,7 @@ def reference_sets(texts: Sequence[Sequence[str]]) -> list[list[str | None]]:
 
 def reference_count(references: Sequence[Items]) -> str:
     """How many references an item has, for a signature: `2`, or `var` where some have more than others."""
-    return told_count(counts_of_references(references))
+    return count_for_signature(counts_of_references(references))
 
 
 def counts_of_references(references: Sequence[Items]) -> set[int]:
@@ -169,6 +169,6 @@ def counts_of_references(references: Sequence[Items]) -> set[int]:
     return {sum(item is not None and item != () for item in row) or len(row) for row in zip(*references, strict=True)}
 
 
-def told_count(counts: Set[int]) -> str:
+def count_for_signature(counts: Set[int]) -> str:
     """Numbers of references as a signature has them."""
     return str(next(iter(counts))) if len(counts) == 1 else "var"

@@ -258,7 +258,7 @@ def check_one_vocabulary(config: RunConfig, what: str) -> None:
         )
 
 
-def tell_unused(config: RunConfig, keys: Iterable[str], listener: Listener) -> None:
+def warn_unused(config: RunConfig, keys: Iterable[str], listener: Listener) -> None:
     """Says which of `keys`, which mean nothing to this kind of run, were set all the same."""
     default = RunConfig()
     names = [key.split(".") for key in keys]

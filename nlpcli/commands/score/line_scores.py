@@ -19,7 +19,7 @@ from nlpcli.commands.score.score_inputs import Files
 from nlpcli.data.open_text import shown
 from nlpcli.evaluation import Metric, Resampling, Score
 from nlpcli.evaluation.line_statistics import LineMetric, Remarks, Statistics
-from nlpcli.evaluation.score import TEXT_PAIRS, counts_of_references, told_count, without_blanks
+from nlpcli.evaluation.score import TEXT_PAIRS, count_for_signature, counts_of_references, without_blanks
 from nlpcli.evaluation.unspaced_scripts import SAMPLE
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ def line_scores(request: ScoreRequest, metrics: Mapping[str, Metric], processes:
     warnings: list[str] = []
     scores: list[SystemScore] = []
     for name, metric in chosen.items():
-        scores += _scores(request, name, metric, [total.statistics for total in sums[name]], told_count(counts))
+        scores += _scores(
+            request, name, metric, [total.statistics for total in sums[name]], count_for_signature(counts)
+        )
         for total in sums[name][request.baseline is not None :]:
             warnings += metric.cautions_from(total.remarks.numbers, total.remarks.sample)
     return ScoreReport(segments, request.references, scores, list(dict.fromkeys(warnings + ignored_options(request))))

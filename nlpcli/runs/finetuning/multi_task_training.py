@@ -35,7 +35,7 @@ from nlpcli.runs.finetuning.task_training import (
 )
 from nlpcli.runs.init_from_model import body_config, info_of, open_start
 from nlpcli.runs.model_preparation import ModelPreparation
-from nlpcli.runs.resolve_settings import tell_unused
+from nlpcli.runs.resolve_settings import warn_unused
 from nlpcli.runs.run_folder import choose_run
 from nlpcli.runs.train import PreparedTraining, TrainingRun, train
 from nlpcli.runs.training_request import Listener, Request
@@ -71,7 +71,7 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
     kinds = [kind_of(f"{config.data.mixture}: tasks.{name}", part) for name, part in mixture.tasks.items()]
     for kind in kinds:
         check_kind(kind, config)
-    tell_unused(config, _UNUSED, listener)
+    warn_unused(config, _UNUSED, listener)
     folder = choose_run(request, config, "mixture")
     sets = {name: _Examples(name, settings, listener.note) for name, settings in mixture.tasks.items()}
     machine = prepare(config.training.device, config.training.precision, config.training.threads)

@@ -28,7 +28,7 @@ from nlpcli.runs.finetuning.example_reading import (
 from nlpcli.runs.finetuning.task_samples import task_outputs, task_samples
 from nlpcli.runs.init_from_model import body_config, info_of, open_start
 from nlpcli.runs.model_preparation import ModelPreparation
-from nlpcli.runs.resolve_settings import SCHEDULED_SAMPLING, check_metric, tell_unused
+from nlpcli.runs.resolve_settings import SCHEDULED_SAMPLING, check_metric, warn_unused
 from nlpcli.runs.run_folder import choose_run
 from nlpcli.runs.train import PreparedTraining, TrainingRun, train
 from nlpcli.runs.training_request import Listener, Request
@@ -358,7 +358,7 @@ def _tell_unread(config: RunConfig, kind: type[Task], listener: Listener) -> Non
         from nlpcli.layers.vocabulary_loss import LossSettings
 
         unread += [f"training.{setting.name}" for setting in fields(LossSettings)]
-    tell_unused(config, (*UNUSED, *unread, *without_effect(config.tuning)), listener)
+    warn_unused(config, (*UNUSED, *unread, *without_effect(config.tuning)), listener)
 
 
 def without_effect(tuning: TuningConfig) -> list[str]:

@@ -18,7 +18,7 @@ from nlpcli.runs.finetuning.example_reading import shared_words
 from nlpcli.runs.finetuning.task_training import warner
 from nlpcli.runs.init_from_model import Start, info_of, open_start
 from nlpcli.runs.model_preparation import ModelPreparation, has_new_source_encoder
-from nlpcli.runs.resolve_settings import check_metric, tell_unused
+from nlpcli.runs.resolve_settings import check_metric, warn_unused
 from nlpcli.runs.run_folder import choose_run
 from nlpcli.runs.text_metrics import MEASURED, text_metrics
 from nlpcli.runs.train import PreparedTraining, TrainingRun, train
@@ -48,7 +48,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     from nlpcli.tasks.translation import TranslationSides
     from nlpcli.training.device import prepare
 
-    tell_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS), listener)
+    warn_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS), listener)
     _check_sampling(config)
     check_metric(config, (*MEASURED, "bleu"))
     _check_parallel(config.data.train, config.data.dev, warner(listener))

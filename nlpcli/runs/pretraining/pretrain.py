@@ -24,7 +24,7 @@ from nlpcli.runs.resolve_settings import (
     check_one_vocabulary,
     from_the_start,
     resolve,
-    tell_unused,
+    warn_unused,
 )
 from nlpcli.runs.run_folder import choose_run, has_checkpoint
 from nlpcli.runs.train import PreparedTraining, TrainingRun, train
@@ -143,7 +143,7 @@ def _check_options(request: Request, config: RunConfig, weights: dict[str, float
 def tell_unread(config: RunConfig, weights: dict[str, float], listener: Listener) -> None:
     """Says which settings were changed that mean nothing to pretraining, or nothing to this objective."""
     read = spec_of(objective_of(config)).reads(config, weights)
-    tell_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS, *(key for key in _OF_SOME if key not in read)), listener)
+    warn_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS, *(key for key in _OF_SOME if key not in read)), listener)
 
 
 @contextmanager

@@ -143,7 +143,7 @@ def evaluate_suite(
             "the folder of the models is missing", hint="name a folder with one model for each task: --model DIR"
         )
     folder = Path(cast("Path", job.model))  # not a loaded model
-    _tell_unused(job, warn)
+    _warn_unused(job, warn)
     wanted = chosen_tasks(name, only)
     found = {task.task.name: task for task in read_suite(name, job.data[0])}
     results, missing, written = [], {}, []
@@ -253,7 +253,7 @@ def _lacks(wanted: bool, found: FoundTask | None, model: Path | None) -> str:
     return "no dev data" if "dev" not in found.files else "" if model else "no model"
 
 
-def _tell_unused(job: Evaluating, warn: Callable[[str], None]) -> None:
+def _warn_unused(job: Evaluating, warn: Callable[[str], None]) -> None:
     unused = [f"--{name}" for name, value in job.columns.items() if value]
     unused += [f"--{name}" for name in ("worst", "confusion") if getattr(job, name)]
     if job.format != "auto":
