@@ -216,7 +216,7 @@ def test_light_and_dark_differ_and_follow_the_system(open_page):
     chosen = look(opened.drawn())
     opened.page.select_option("#theme", "auto")
     opened.page.emulate_media(color_scheme="light")
-    opened.page.wait_for_function(f"getComputedStyle(document.body).backgroundColor === '{chosen[0]}'")
+    opened.page.locator(":root[data-theme='light']").wait_for(state="attached")
     opened.drawn()
     assert look(opened) == chosen
     assert chosen[0] == "rgb(255, 255, 255)"
