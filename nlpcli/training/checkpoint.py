@@ -108,11 +108,20 @@ def save_checkpoint(
             digests[name] = hashlib.sha256(content).hexdigest()
             _write_verified(folder / f"{name}.safetensors", content, digests[name])
         write_atomic(folder / "state.yaml", dump_yaml({"progress": asdict(progress), "sha256": digests}))
-    there = checkpoints(run)
-    place = there.index(path)
-    for other in there[: max(place + 1 - keep, 0)] + there[place + 1 :]:
+    for other in newer_checkpoints(run, progress.step):
         shutil.rmtree(other, ignore_errors=True)
+    remove_older(run, progress.step, keep)
     return path
+
+
+def remove_older(run: Path, step: int, keep: int) -> None:
+    """Removes the checkpoints up to a step but for the last `keep` of them.
+
+    Done after a checkpoint is written, and when a run is resumed: it may have been killed in between.
+    """
+    older = [path for path in checkpoints(run) if path.name <= _name(step)]
+    for other in older[:-keep]:
+        shutil.rmtree(other, ignore_errors=True)
 
 
 def _write_verified(file: Path, content: bytes, digest: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nlpcli.training.checkpoint import load_checkpoint, newer_checkpoints, save_checkpoint
+from nlpcli.training.checkpoint import load_checkpoint, newer_checkpoints, remove_older, save_checkpoint
 from nlpcli.training.distributed.sharded_checkpoint import load_sharded
 from nlpcli.training.distributed.sharding import GatheredOptimizer, whole_tensors
 from nlpcli.training.training_state import TrainingState
@@ -43,6 +43,8 @@ class Checkpoints:
                 f"warning: the checkpoint {damaged} is damaged; training resumes from the one of step "
                 f"{state.progress.step:,}"
             )
+        if state.processes.first:
+            remove_older(state.run, state.progress.step, state.settings.keep_checkpoints)
         if state.progress.data not in ("", self.data):
             state.observer.note(
                 "warning: the training data has changed since the run stopped; training continues with the new data"

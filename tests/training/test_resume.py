@@ -144,6 +144,15 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(run_clm, quiet):
     assert not any("damaged" in note for note in listener.notes)
 
 
+def test_a_run_that_was_killed_before_it_removed_an_older_checkpoint_removes_it_when_resumed(run_clm):
+    run, _ = run_clm("run", None, "training.save_every=10")
+    kept = checkpoints(run)
+    assert [path.name for path in kept] == ["step-00000030", "step-00000040"]
+    shutil.copytree(kept[0], run / "checkpoints" / "step-00000020")
+    run_clm("run", resume=True)
+    assert checkpoints(run) == kept
+
+
 def test_a_checkpoint_that_can_not_be_read_again_does_not_replace_the_one_before(run_clm, monkeypatch):
     run, _ = run_clm("run", None, "training.max_steps=20")
     with monkeypatch.context() as patch:
