@@ -13,7 +13,7 @@ from nlpcli.errors import NlpcliError
 def redraws(model: nn.Module, every: int) -> Callable[[int], None]:
     """What is called before each step with the number of those done: every `every` steps all layers draw anew.
 
-    The draw is a function of the step, so that a run that is resumed goes on with the same one.
+    The draw is a function of the step, so that a resumed run continues with the same one.
     Raises: NlpcliError for a model without random features.
     """
     cores = [module for module in model.modules() if isinstance(module, PerformerAttention)]

@@ -40,7 +40,7 @@ class WordsOf:
 def embed_windows(
     embedder: Embedder, settings: Vectors, windows: Iterable[list[Input]], compute: Compute[_Found], processes: int = 1
 ) -> Iterator[tuple[list[Input], _Found]]:
-    """Windows with what is computed of their texts, in their order.
+    """The windows of lines, each with the vectors of its texts, in order.
 
     embedder: the model of these settings, which has seen the texts that vectors depend on as a whole; it counts the
     texts that are cut. Each other process opens the model for itself. Raises: NlpcliError as `windows`, after all

@@ -207,7 +207,7 @@ def _fast_translator(job: Translating, folder: Path, warn: Callable[[str], None]
 
 
 def fast_folder(job: Translating, say: Callable[[str], None]) -> Path | None:
-    """The folder for CTranslate2 with which a job is done, None where it is done with PyTorch. `say` is told which.
+    """The folder that CTranslate2 translates with; None where PyTorch translates. `say` gets the name of the engine.
 
     Nothing here imports PyTorch but a conversion, so that a translation starts in a fraction of a second.
     Raises: NlpcliError where CTranslate2 is asked for and lacks something, naming it.

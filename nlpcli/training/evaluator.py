@@ -54,7 +54,7 @@ class Evaluator:
         if changed:
             state.observer.note(changed)
         then, tokens = state.speed_since
-        state.speed_since = (then + time.perf_counter() - pause, tokens)  # speed is told of training alone
+        state.speed_since = (then + time.perf_counter() - pause, tokens)  # the speed is that of training alone
 
     def measure(self) -> dict[str, float]:
         """The metrics of the weights as they are."""
