@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -66,17 +67,17 @@ class RunFailed(NlpcliError):
     status = ExitStatus.FAILED
 
 
-_NO_MEMORY = (
-    "can't allocate memory", "bad_alloc", "not enough memory", "Cannot allocate memory", "CUDA out of memory",
-    "ALLOC_FAILED", "could not create a memory",
-)  # fmt: skip
+_NO_MEMORY = re.compile(
+    "can't allocate memory|bad_alloc|not enough memory|Cannot allocate memory|CUDA out of memory|ALLOC_FAILED"
+    "|could not create a memory|could not create a primitive$"  # a primitive's descriptor fails for other reasons
+)
 """The words of torch's allocators, of C++, of the system, and of the libraries cuBLAS, cuDNN and oneDNN."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, torch or a library of it says that it did not get the memory it needs."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or (isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY))
+    return named or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None)
 
 
 _DAMAGE = (TypeError, AttributeError, KeyError, ValueError, IndexError, OverflowError, RecursionError)

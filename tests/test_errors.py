@@ -59,6 +59,7 @@ def test_no_metric_is_both_here_and_absent():
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (type("OutOfMemoryError", (RuntimeError,), {})("none left"), True),
+        (RuntimeError("could not create a primitive"), True),
         (RuntimeError("could not create a primitive descriptor for a matmul primitive"), False),
         (ValueError("not enough memory"), False),
         (RuntimeError("shapes cannot be multiplied"), False),

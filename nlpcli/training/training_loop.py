@@ -155,9 +155,10 @@ class Trainer:
         self.progress.seconds, asked, count, tokens = self.processes.sums(
             clock, float(self.state.interrupts.asked), share.count, share.tokens
         )
-        self.state.interrupts.asked = bool(asked)
-        if self.processes.several:
-            self.state.interrupts.check()
+        if asked:  # a signal that came while the processes spoke is sent at the next step
+            self.state.interrupts.asked = True
+            if self.processes.several:
+                self.state.interrupts.check()
         return int(count), int(tokens)
 
     def _look_after(self) -> None:

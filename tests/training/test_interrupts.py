@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from nlpcli.errors import interrupt_status
+from nlpcli.training.distributed.processes import Processes
 from nlpcli.training.interrupts import Interrupted, Interrupts
 
 
@@ -59,3 +60,21 @@ def test_outside_the_main_thread_nothing_is_changed():
     thread.start()
     thread.join()
     assert found == [signal.default_int_handler]
+
+
+@pytest.mark.processes
+def test_a_signal_that_comes_while_processes_speak_is_not_lost(run_clm, quiet, monkeypatch):
+    plain = Processes.sums
+    calls = []
+
+    def sums(self, *numbers):
+        total = plain(self, *numbers)
+        calls.append(numbers)
+        if len(calls) == 5:
+            send()
+        return total
+
+    monkeypatch.setattr(Processes, "sums", sums)
+    with pytest.raises(Interrupted):
+        run_clm("run", quiet())
+    assert len(calls[4]) == 4 and len(calls) < 12  # of 40 steps, each with three
