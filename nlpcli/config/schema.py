@@ -174,6 +174,11 @@ class TrainingConfig(Strict):
         0.0,
         description="weight of (log Z)² in the loss over the vocabulary, against large logits (PaLM: 1e-4); 0: none",
     )
+    r_drop: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="R-Drop: weight of the divergence of two passes with different dropout, which costs twice the time "
+        "(encoder-decoders and text-to-text; Wu et al. 2021: 5); 0: one pass",
+    )
     head_penalty: Annotated[float, Field(ge=0)] | None = Field(
         None,
         description="weight of ||A Aᵀ - I||², a penalty on attention heads that attend to the same keys; 0: only their "

@@ -7,7 +7,7 @@ for some positions at a time and turned into gradients at once, while they are s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -28,11 +28,14 @@ class LossSettings:
 
     label_smoothing: ε, (1 - ε) · nll(target) + ε · mean over the vocabulary of nll (Szegedy et al. 2016, section 7), as
     in torch.nn.functional.cross_entropy. z_loss: c, adds c · (log Z)² with Z = Σ exp(logits), which keeps the logits of
-    long runs near 0 (Chowdhery et al. 2022, section 5: c = 1e-4).
+    long runs near 0 (Chowdhery et al. 2022, section 5: c = 1e-4). r_drop: α of R-Drop (Wu et al. 2021), which counts
+    where two passes with dropout predict each position: the losses of both, with distributions P and Q, and
+    α/2 · (KL(P ‖ Q) + KL(Q ‖ P)).
     """
 
     label_smoothing: float = 0.0
     z_loss: float = 0.0
+    r_drop: float = 0.0
 
     @classmethod
     def of(cls, training: TrainingConfig) -> LossSettings:
@@ -53,12 +56,15 @@ def vocabulary_loss(
     *,
     bias: Tensor | None = None,
     settings: LossSettings = CROSS_ENTROPY,
+    twice: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The loss of softmax(hidden · weightᵀ + bias), summed over positions: cross-entropy, and what `settings` add.
 
-    Shapes: hidden (n, d_model), weight (vocab, d_model), target (n), bias (vocab).
+    Shapes: hidden (n, d_model), weight (vocab, d_model), target (n), bias (vocab). twice: rows 2i and 2i + 1 are one
+    position, predicted by two passes, for settings.r_drop, which has no effect otherwise.
     Returns: (loss, nll), two scalars in nats; gradients flow through `loss` only.
     """
+    settings = settings if twice else replace(settings, r_drop=0.0)
     loss, nll, _ = _VocabularyLoss.apply(hidden, weight, bias, target, settings, torch.is_grad_enabled())
     return loss, nll
 
@@ -72,6 +78,7 @@ def vocabulary_losses(
     settings: LossSettings = CROSS_ENTROPY,
 ) -> tuple[Tensor, Tensor]:
     """As `vocabulary_loss`, but (loss, nll of each position (n)): gradients flow through `loss` only."""
+    settings = replace(settings, r_drop=0.0)
     loss, _, each = _VocabularyLoss.apply(hidden, weight, bias, target, settings, torch.is_grad_enabled())
     return loss, each
 
@@ -136,9 +143,11 @@ def _in_chunks(
     x: Tensor, w: Tensor, bias: Tensor | None, target: Tensor, settings: LossSettings, grads: _Gradients
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss, the negative log-likelihood and that of each row; the gradients are added to `grads`."""
-    epsilon, z_loss = settings.label_smoothing, settings.z_loss
+    epsilon, z_loss, r_drop = settings.label_smoothing, settings.z_loss, settings.r_drop
     count, vocab = x.size(0), w.size(0)
     rows = _rows(count, vocab, on_gpu=x.is_cuda)
+    if r_drop:
+        rows += rows % 2  # both rows of a position are in one chunk
     exact = torch.promote_types(x.dtype, torch.float32)  # of sums and of the softmax
     loss = x.new_zeros((), dtype=exact)
     nll = x.new_zeros((), dtype=exact)
@@ -152,6 +161,7 @@ def _in_chunks(
         chosen = logits.gather(1, goal).squeeze(1)
         top = logits.amax(dim=1, keepdim=True)
         average = logits.mean(dim=1) if epsilon else 0.0
+        scores = logits.clone() if r_drop else None
         logits.sub_(top).exp_()
         total = logits.sum(dim=1, keepdim=True)
         log_total = total.squeeze(1).log() + top.squeeze(1)
@@ -160,10 +170,14 @@ def _in_chunks(
         each[start : start + rows] = part_nll
         if epsilon:
             loss += ((1 - epsilon) * part_nll + epsilon * (log_total - average)).sum()
-        elif z_loss:
+        elif z_loss or r_drop:
             loss += part_nll.sum()
         if z_loss:
             loss += z_loss * log_total.square().sum()
+        divergence_slope = None
+        if scores is not None:
+            divergence, divergence_slope = _divergence(scores.sub_(log_total[:, None]), logits / total)
+            loss += r_drop / 2 * divergence
         if grads.needed:
             slope = logits.div_(total)  # the softmax, from here on the gradient of the logits
             if z_loss:
@@ -171,8 +185,27 @@ def _in_chunks(
             if epsilon:
                 slope.sub_(epsilon / vocab)
             slope.scatter_add_(1, goal, slope.new_full((1, 1), epsilon - 1.0).expand_as(goal))
+            if divergence_slope is not None:
+                slope.add_(divergence_slope, alpha=r_drop / 2)
             grads.add(slope, part, w, slice(start, start + rows))
-    return (loss if epsilon or z_loss else nll.clone()), nll, each
+    return (loss if epsilon or z_loss or r_drop else nll.clone()), nll, each
+
+
+def _divergence(log_p: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ KL(P ‖ Q) + KL(Q ‖ P) over pairs of rows 2i and 2i + 1, and its gradient for the logits behind them.
+
+    log_p, p (rows, vocab): logarithms and probabilities. With d = log P - log Q, the gradient for the logits of P is
+    P · (d - KL(P ‖ Q)) + P - Q.
+    """
+    difference = log_p[0::2] - log_p[1::2]
+    slope = torch.empty_like(p)
+    found = p.new_zeros(())
+    for place, sign in ((0, 1.0), (1, -1.0)):
+        own = p[place::2]
+        kl = sign * (own * difference).sum(dim=1, keepdim=True)
+        found = found + kl.sum()
+        slope[place::2] = own * (sign * difference - kl) + own - p[1 - place :: 2]
+    return found, slope
 
 
 class _VocabularyLoss(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from torch import Tensor
@@ -11,7 +12,7 @@ from nlpcli.objectives.objective import Loss
 from nlpcli.objectives.sampled_attention import sampled_attention_loss
 from nlpcli.objectives.scheduled_sampling import own_token_states
 from nlpcli.objectives.source_target_batches import PairBatch
-from nlpcli.objectives.token_loss import token_loss
+from nlpcli.objectives.token_loss import TokenPredictor, token_loss, token_loss_of_two
 
 if TYPE_CHECKING:
     from nlpcli.models.recurrent import RecurrentEncoderDecoder
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 def stream_loss(model: Decoder, batch: PairBatch, settings: LossSettings = CROSS_ENTROPY) -> Loss:
     """Cross-entropy of what follows the prompts of `stream_batch`, given by a decoder."""
-    states = model.hidden(batch.target).flatten(0, 1).index_select(0, batch.places)
-    return token_loss(model, states, batch.goal, settings)
+
+    def states() -> Tensor:
+        return model.hidden(batch.target).flatten(0, 1).index_select(0, batch.places)
+
+    return _loss(model, states, batch.goal, settings)
 
 
 def pair_states(model: EncoderDecoder, batch: PairBatch) -> Tensor:
@@ -37,4 +41,11 @@ def pair_loss(model: EncoderDecoder, batch: PairBatch, settings: LossSettings = 
     """The loss of the target."""
     if model.training and model.samples_attention:
         return sampled_attention_loss(cast("RecurrentEncoderDecoder", model), batch, settings)
-    return token_loss(model, pair_states(model, batch), batch.goal, settings)
+    return _loss(model, lambda: pair_states(model, batch), batch.goal, settings)
+
+
+def _loss(model: TokenPredictor, states: Callable[[], Tensor], goal: Tensor, settings: LossSettings) -> Loss:
+    """The loss of `goal` (k) by a pass of the model, or by two with R-Drop. states: a pass (k, d_model)."""
+    if not (model.training and settings.r_drop):
+        return token_loss(model, states(), goal, settings)
+    return token_loss_of_two(model, states(), states(), goal, settings)

@@ -61,6 +61,24 @@ def token_loss(
     return Loss(total, nll, labels.numel())
 
 
+def token_loss_of_two(
+    model: TokenPredictor, first: Tensor, second: Tensor, labels: Tensor, settings: LossSettings
+) -> Loss:
+    """The loss with R-Drop: of labels (k) given the hidden states (k, d_model) of two passes with dropout.
+
+    It is half the sum that Wu et al. 2021 write (their equation 4), so that the loss is of the size it has without.
+    Raises: NlpcliError as `token_loss`.
+    """
+    if getattr(model, "adaptive_softmax", None) is not None:
+        check_adaptive(settings)
+    states = torch.stack((first, second), dim=1).flatten(0, 1)
+    goal = labels.repeat_interleave(2)
+    total, nll = vocabulary_loss(
+        states, model.output_weight, goal, bias=model.output_bias, settings=settings, twice=True
+    )  # fmt: skip
+    return Loss(total / 2, nll / 2, labels.numel())
+
+
 def token_losses(
     model: TokenPredictor, hidden_states: Tensor, labels: Tensor, settings: LossSettings = CROSS_ENTROPY
 ) -> tuple[Loss, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from unittest import mock
 
 import pytest
 import torch
@@ -186,3 +187,28 @@ def test_the_z_loss_and_its_gradients_are_those_of_the_formula(seed, smoothing, 
     (3 * expected).backward()
     for our, their in zip(ours, theirs, strict=True):
         torch.testing.assert_close(our.grad, their.grad)
+
+
+@given(seed=st.integers(0, 99), smoothing=st.sampled_from([0.0, 0.2]), z_loss=st.sampled_from([0.0, 0.1]))
+def test_r_drop_and_its_gradients_are_those_of_the_formula(seed, smoothing, z_loss):
+    generator = torch.Generator().manual_seed(seed)
+    leaves = [torch.randn(size, generator=generator, dtype=torch.float64) for size in ((300, 5), (13, 5), (13,))]
+    target = torch.randint(13, (150,), generator=generator).repeat_interleave(2)
+    ours, theirs = ([leaf.clone().requires_grad_() for leaf in leaves] for _ in range(2))
+    settings = LossSettings(smoothing, z_loss, r_drop=3.0)
+    with mock.patch.object(module, "_CHUNK_NUMBERS", 13 * 129):  # chunks of 130 rows
+        loss, nll = vocabulary_loss(*ours[:2], target, bias=ours[2], settings=settings, twice=True)
+    logits = F.linear(theirs[0], theirs[1], theirs[2])
+    expected = F.cross_entropy(logits, target, reduction="sum", label_smoothing=smoothing)
+    expected = expected + z_loss * logits.logsumexp(-1).square().sum()
+    log_p, log_q = logits.log_softmax(-1)[0::2], logits.log_softmax(-1)[1::2]
+    for a, b in ((log_p, log_q), (log_q, log_p)):
+        expected = expected + 1.5 * F.kl_div(b, a, log_target=True, reduction="sum")  # KL(a || b)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(nll, F.cross_entropy(logits, target, reduction="sum"))
+    (3 * loss).backward()
+    (3 * expected).backward()
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our.grad, their.grad)
+    alone, _ = vocabulary_loss(*ours[:2], target, bias=ours[2], settings=settings)
+    assert alone < loss

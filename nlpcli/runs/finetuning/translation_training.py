@@ -122,7 +122,12 @@ def _task(config: RunConfig, sides: TranslationSides) -> Translation:
 
 
 def _check_sampling(config: RunConfig) -> None:
-    """Raises: NlpcliError for scheduled sampling with a model that samples positions in training."""
+    """Raises: NlpcliError for what can't be used with a model that samples positions in training, where it does."""
+    if config.training.r_drop and config.model.samples_attention:
+        raise NlpcliError(
+            "training.r_drop can't be used with hard attention that samples positions",
+            hint="set model.hard_attention to gumbel or none, or leave out training.r_drop",
+        )
     if config.training.scheduled_sampling != "none" and config.model.samples_attention:
         raise NlpcliError(
             "training.scheduled_sampling can't be used with hard attention that samples positions",

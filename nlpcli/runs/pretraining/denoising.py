@@ -115,7 +115,7 @@ def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
     gaps: tuple[str, ...] = ()
     if "gap-sentences" in weights or "gap-sentences" in config.noise.kinds:
         gaps = ("noise.gap_ratio", "noise.gap_strategy", "noise.gap_selection", "noise.gap_counts")
-    return ("data.sentences", *named, *rate, *gaps)
+    return ("data.sentences", "training.r_drop", *named, *rate, *gaps)
 
 
 def measures(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ _UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences"
            "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize",
            *SCHEDULED_SAMPLING)  # fmt: skip
 _OF_SOME = (*(f"noise.{name}" for name in NoiseConfig.model_fields),
-            "data.sentences", "data.format", "data.document_mask", "data.eval_stride")  # fmt: skip
+            "data.sentences", "data.format", "data.document_mask", "data.eval_stride", "training.r_drop")  # fmt: skip
 
 
 def pretrain(request: Request, listener: Listener) -> tuple[Path, Outcome]:
