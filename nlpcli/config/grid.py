@@ -17,7 +17,7 @@ from nlpcli.config.files import plain_name
 from nlpcli.config.loading import Strict, load_yaml, merge, parse
 from nlpcli.config.schema import RunConfig
 from nlpcli.config.setting_errors import paths
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, unknown
 
 _SEPARATOR = re.compile(r"[^A-Za-z0-9.=_]+")
 _DIRECT = ("extends", "init", "task", "objective")
@@ -117,6 +117,9 @@ class GridConfig(Strict):
     metrics: list[str] = Field(
         [], description="metrics that are columns of the table; empty: the main metrics of the task"
     )
+    reference: str = Field(
+        "", description="cell that the others are compared with over their seeds; empty: the cell without changes"
+    )
     columns: list[str] | dict[str, str] = Field(
         [], description="settings that are columns of the table, also as heading: setting"
     )
@@ -195,6 +198,9 @@ def variants(grid: GridConfig, source: str = "the grid") -> list[Variant]:
                 f"{source}: the cells '{changes[change].name}' and '{variant.name}' have the same settings"
             )
         changes[change] = variant
+    if grid.reference and grid.reference not in names:
+        error = unknown("cell", grid.reference, names)
+        raise NlpcliError(f"{source}: reference: {error.message}", hint=error.hint)
     return found
 
 

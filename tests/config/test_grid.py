@@ -66,6 +66,7 @@ def test_the_budget_replaces_every_other_limit_and_early_stopping(tmp_path):
         ("equal: {steps: 5}\naxes: {size: {}}", "axis 'size' has no values"),
         ("equal: {steps: 5}\naxes: {size: [1, 2]}", "axis 'size' lists values but is not a setting"),
         ("equal: {steps: 5}\nrow: [{name: base}]", "unknown key 'row'"),
+        ("equal: {steps: 5}\nreference: c\nrows: [{name: a}]", "reference: unknown cell 'c'"),
         ("equal: {steps: 5}\nrows: [{name: a}, {name: a, set: {model.heads: 1}}]", "two cells are called 'a'"),
         ("equal: {steps: 5}\nrows: [{name: a}, {name: b}]", "the cells 'a' and 'b' have the same settings"),
         ("equal: {steps: 5}\nrows: [{name: '…'}]", "'…' can't be the name of a cell"),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.commands.compare.cells import Plan
+from nlpcli.commands.compare.seed_significance import corrected, welch_p_value
 from nlpcli.config.grid import Variant, flat
+from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import Score
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ class Number:
     """The values of one quantity, a seed each.
 
     Of a single one low and high bound the 95 % bootstrap interval, and p_value belongs to its difference from the base.
+    Of several, p_value_over_seeds belongs to their difference from the reference, corrected for the number of cells.
     signature: how a metric was computed.
     """
 
@@ -35,6 +39,7 @@ class Number:
     low: float | None = None
     high: float | None = None
     p_value: float | None = None
+    p_value_over_seeds: float | None = None
     signature: str = ""
 
     @property
@@ -52,7 +57,8 @@ class Number:
 
     def as_score(self, metric: str) -> dict[str, Any]:
         """The form that all commands give a score, with the mean as its value."""
-        details = {**self._deviation(), "values": list(self.values)}
+        tested = {} if self.p_value_over_seeds is None else {"p_value_over_seeds": self.p_value_over_seeds}
+        details = {**self._deviation(), "values": list(self.values), **tested}
         score = Score(metric, self.mean, self.signature, self.low, self.high, p_value=self.p_value, details=details)
         return score.as_dict()
 
@@ -116,6 +122,9 @@ class Results:
     machines: list[str]
     data: dict[str, Any]
     by_axes: bool = False
+    reference: str = ""  # title of the cell that others were tested against over seeds
+    tested: Mapping[str, int] = field(default_factory=dict)  # metric -> cells that were tested
+    untested: str = ""  # why they were not
     full_names: Mapping[str, str] = field(default_factory=dict)  # heading -> setting
 
     @classmethod
@@ -127,7 +136,10 @@ class Results:
         rows = [_row(variant, by_name[variant.name], plan, shown) for variant in plan.variants]
         found = [s.record["results"] for s in standings if s.finished and "results" in s.record]
         data = plan.cells[0].config.data
+        reference = _reference(plan, rows)
+        rows, tested, untested = _over_seeds(rows, reference)
         return cls(
+            reference=reference.title if reference is not None else "", tested=tested, untested=untested,
             name=plan.grid.name, title=plan.grid.title or plan.grid.name, description=plan.grid.description,
             equal=str(plan.grid.equal),
             kind=plan.grid.equal.kind, command=command, rows=rows, headings=list(shown), full_names=shown,
@@ -160,6 +172,36 @@ class Results:
             "signatures": self.signatures,
             "cells": [row.as_dict() for row in self.rows],
         }
+
+
+def _reference(plan: Plan, rows: Sequence[Row]) -> Row | None:
+    named = plan.grid.reference
+    return next((row for row in rows if (row.name == named if named else not row.changes)), None)
+
+
+def _over_seeds(rows: list[Row], reference: Row | None) -> tuple[list[Row], dict[str, int], str]:
+    """The rows with p-values over their seeds, how many cells were tested in each metric, and why none were."""
+    if reference is None:
+        return rows, {}, ""
+    changed = {row.name: dict(row.metrics) for row in rows}
+    tested: dict[str, int] = {}
+    for name, base in reference.metrics.items():
+        several = [row for row in rows if row is not reference and len(_values(row, name)) > 1]
+        if len(base.values) < 2 or not several:
+            continue
+        try:
+            found = [welch_p_value(_values(row, name), base.values) for row in several]
+        except NlpcliError as error:
+            return rows, {}, f"{error.message} ({error.hint})"
+        known = [(row, p_value) for row, p_value in zip(several, found, strict=True) if not math.isnan(p_value)]
+        for (row, _), p_value in zip(known, corrected([p_value for _, p_value in known]), strict=True):
+            changed[row.name][name] = replace(row.metrics[name], p_value_over_seeds=p_value)
+        tested[name] = len(known)
+    return [replace(row, metrics=changed[row.name]) for row in rows], tested, ""
+
+
+def _values(row: Row, metric: str) -> tuple[float, ...]:
+    return row.metrics[metric].values if metric in row.metrics else ()
 
 
 def _files(plan: Plan) -> list[str]:

@@ -179,11 +179,31 @@ def notes(results: Results) -> list[str]:
             f"† marks a difference from the base{each} with p < {SIGNIFICANT} (paired bootstrap over the test "
             f"sentences; {cells} tested, without correction for their number)"
         )
+    told += _over_seeds(results)
     for name in results.metrics:
         known = results.signatures.get(name, [])
         if len(known) > 1:
             told.append(f"{heading(name)} was measured in different ways: {'; '.join(known)}")
     return told
+
+
+def _over_seeds(results: Results) -> list[str]:
+    """What ‡ means, where it stands, or why no cell was tested over its seeds."""
+    if results.untested:
+        return [f"no cell was tested over its seeds: {results.untested}"]
+    numbers = [row.metrics[name] for row in results.rows for name in results.metrics if name in row.metrics]
+    if not any(_differs_over_seeds(number) for number in numbers):
+        return []
+    most = max(results.tested.values())
+    number = f", corrected by Holm for {most} cells" if most > 1 else ""
+    return [
+        f"‡ marks a mean over seeds that differs from that of {results.reference} with p < {SIGNIFICANT} (Welch's "
+        f"t-test{number})"
+    ]
+
+
+def _differs_over_seeds(number: Number) -> bool:
+    return number.p_value_over_seeds is not None and number.p_value_over_seeds < SIGNIFICANT
 
 
 def heading(name: str) -> str:
@@ -207,7 +227,7 @@ def _measure(name: str, number: Number | None, intervals: bool) -> str:
     digits = 3 if name.endswith("loss") or name.startswith("bits") else 2
     text = _short(number.mean, digits)
     if number.deviation is not None:
-        return f"{text} ± {_short(number.deviation, digits)}"
+        return f"{text} ± {_short(number.deviation, digits)}" + ("‡" if _differs_over_seeds(number) else "")
     star = "†" if number.p_value is not None and number.p_value < SIGNIFICANT else ""
     if intervals and number.low is not None and number.high is not None:
         return f"{text}{star} [{_short(number.low, digits)}, {_short(number.high, digits)}]"

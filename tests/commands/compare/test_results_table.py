@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nlpcli.commands.compare.grid_results import Number, Results, Row
 from nlpcli.commands.compare.results_files import page, write_report
 from nlpcli.commands.compare.results_picture import picture
-from nlpcli.commands.compare.results_table import as_csv, heading, markdown, matrices, table, text_lines
+from nlpcli.commands.compare.results_table import as_csv, heading, markdown, matrices, notes, table, text_lines
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.text_metrics import MEASURED
 
@@ -148,6 +148,20 @@ def test_the_headings_of_perplexities_are_their_names_with_spaces():
     assert [heading(name) for name in MEASURED] == [name.replace("_", " ") for name in MEASURED]
     other = replace(ROWS[1], metrics={"byte_perplexity": Number((2.5,))})
     assert "| byte perplexity |" in markdown(results([other], metrics=["byte_perplexity"])).splitlines()[0]
+
+
+def test_a_mean_over_seeds_that_differs_is_marked_and_the_mark_is_explained():
+    near, far = (Number((1.0, 2.0), p_value_over_seeds=p) for p in (0.2, 0.01))
+    rows = [
+        ROWS[0],
+        *(replace(row, metrics={"loss": number}) for row, number in zip(ROWS[1:], (near, far), strict=True)),
+    ]
+    found = results(rows, metrics=["loss"], reference="base", tested={"loss": 2})
+    assert [line[-1] for line in table(found).lines[1:]] == ["1.500 ± 0.707", "1.500 ± 0.707‡"]
+    assert (
+        "‡ marks a mean over seeds that differs from that of base with p < 0.05 (Welch's t-test, corrected by Holm "
+        "for 2 cells)" in notes(found)
+    )
 
 
 def test_the_page_says_which_cells_are_of_more_seeds_and_what_bars_are():

@@ -4,12 +4,15 @@ import json
 import os
 import shutil
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nlpcli.commands.compare import compare, preview
+from nlpcli.commands.compare.results_table import notes
+from nlpcli.commands.compare.seed_significance import welch_p_value
 from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import read_info
 from nlpcli.training.training_log import read_metrics
@@ -339,3 +342,25 @@ axes: {objective: [clm, mlm]}
         assert row.status == "finished", row.reason
         assert 2e7 <= row.cost["flops"].mean < 4e7
     assert {"perplexity", "mlm_accuracy"} <= set(results.metrics)
+
+
+def test_cells_of_several_seeds_are_tested_against_the_reference(job, told):
+    text = (
+        "equal: {steps: 3}\nseeds: 3\nreference: slow\nmetrics: [loss]\n"
+        "rows: [{name: base, set: {training.lr: 0.01}}, {name: slow, set: {training.lr: 1.0e-9}}]"
+    )
+    results = compare(job(text), told)
+    fast, slow = (row.metrics["loss"] for row in results.rows)
+    assert slow.p_value_over_seeds is None and results.reference == "slow"
+    assert fast.p_value_over_seeds == pytest.approx(welch_p_value(fast.values, slow.values))
+    assert results.rows[0].as_dict()["scores"][0]["p_value_over_seeds"] == fast.p_value_over_seeds
+
+
+def test_without_scipy_the_table_says_why_no_cell_was_tested_over_seeds(job, told, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    text = "equal: {steps: 1}\nseeds: 2\nrows: [{name: base}, {name: wide, set: {model.d_ff: 32}}]"
+    results = compare(job(text), told)
+    assert (
+        "no cell was tested over its seeds: a test over seeds needs scipy, which is not installed" in notes(results)[0]
+    )
+    assert "nlpcli[stats]" in notes(results)[0]
