@@ -173,6 +173,7 @@ def translate(
             **_using(model, options),
             **given(prefix=options.get("target_prefix"), alignments=options.get("alignments")),
             **given(**{name: options.get(name) for name in _TRANSLATING}),
+            ensemble=[Path(folder) for folder in options.get("ensemble") or ()],
             scores=True,
         )
         translator = open_translator(job, say=say, warn=warn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, ParamSpec, TypedDict, TypeVar
 
 from nlpcli.api.arguments import PathLike
@@ -98,6 +98,7 @@ class TranslateOptions(_Placed, total=False):
     batch_tokens: int | None
     engine: str | None
     quantization: str | None
+    ensemble: Sequence[PathLike] | None
 
 
 class GenerateOptions(_Placed, total=False):

@@ -42,6 +42,13 @@ def command(
     model: Path = typer.Option(
         None, "--model", help="Folder of a translation model. Default: the latest translation model in runs/."
     ),
+    ensemble: list[Path] = typer.Option(
+        [],
+        "--ensemble",
+        metavar="DIR",
+        help="Folder of another translation model with the same tokenizer (repeatable). The models choose each token "
+        "together, by the mean of their probabilities.",
+    ),
     results: Path = OUT_FILE,
     beam_size: int = typer.Option(
         None,
@@ -260,6 +267,7 @@ def command(
         processes=processes,
         engine=engine,
         quantization=quantization,
+        ensemble=tuple(ensemble),
     )
     if "-" in job.files:
         terminal.announce_stdin()

@@ -55,8 +55,8 @@ class Translating:
     translation, `prefix_file` holds a prefix for each line; `format` auto is JSON lines for .jsonl and .ndjson, and
     wherever `input_field`, a key or a path to one, is given; `added` are the names of the fields that the output adds
     to an object. See `TranslatorSettings` for the sizes. `engine`: a name of `ENGINES`, None for auto without a
-    word where PyTorch is taken; `quantization`: of the weights
-    for CTranslate2.
+    word where PyTorch is taken; `quantization`: of the weights for CTranslate2; `ensemble`: further models, which
+    choose each token together with `model`.
     """
 
     files: Sequence[str] = ("-",)
@@ -78,8 +78,15 @@ class Translating:
     processes: int = 1
     engine: str | None = None
     quantization: str | None = None
+    ensemble: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
+        if self.ensemble and (self.alignments or self.search.coverage_penalty):
+            which = "--alignments" if self.alignments else "--coverage-penalty"
+            raise NlpcliError(
+                f"{which} and --ensemble can't be used together, because an ensemble has no attention of its own",
+                hint="leave out one of them",
+            )
         if self.engine is not None and self.engine not in ENGINES:
             raise unknown("engine", self.engine, ENGINES)
         if self.quantization is not None and self.engine != CTRANSLATE2:
@@ -179,10 +186,31 @@ def _torch_translator(job: Translating, warn: Callable[[str], None]) -> LineTran
     loaded = open_model(job.model, str(device))
     generation = _generation(job, loaded, warn)
     found = cast("TranslationModel", loaded.model)  # `locate` gives no other
+    if job.ensemble:
+        from nlpcli.decoding.ensemble import Ensemble
+
+        others = [_member(path, loaded, str(device)) for path in job.ensemble]
+        found = cast("TranslationModel", Ensemble([found, *others]))  # it has all that is asked of it here
     return Translator(
         found, loaded.tokenizer.for_targets(), _settings(job, loaded, generation), device=device, warn=warn,
         source_tokenizer=loaded.source_tokenizer or loaded.tokenizer,
     )  # fmt: skip
+
+
+def _member(source: Path, first: LoadedModel, device: str) -> TranslationModel:
+    """A further model of an ensemble. Raises: NlpcliError for one that reads or writes other ids than the first."""
+    loaded = open_model(locate(TRANSLATION, source, say=lambda text: None), device)
+    pairs = [
+        (getattr(model.tokenizer, "fingerprint", None), getattr(model.source_tokenizer, "fingerprint", None),
+         model.info.get("source_start"), model.info.get("target_start"))
+        for model in (first, loaded)
+    ]  # fmt: skip
+    if pairs[0] != pairs[1]:
+        raise NlpcliError(
+            f"{loaded.path} can't be in an ensemble with {first.path}, because their tokenizers differ",
+            hint="train all models of an ensemble with one tokenizer, named with --tokenizer",
+        )
+    return cast("TranslationModel", loaded.model)
 
 
 def _fast_translator(job: Translating, folder: Path, warn: Callable[[str], None]) -> LineTranslator:
@@ -234,6 +262,8 @@ def fast_folder(job: Translating, say: Callable[[str], None]) -> Path | None:
         obstacles = unsupported(_settings(job, without_weights(job.model), None))
     if job.prefix or job.prefix_file is not None:
         obstacles.append("--target-prefix" if job.prefix else "--target-prefix-file")
+    if job.ensemble:
+        obstacles.append("--ensemble")
     if (device := device_type(job.device)) != "cpu":
         obstacles.append(f"--device {device}")
     if obstacles and demanded:

@@ -322,3 +322,24 @@ def test_a_field_of_the_output_is_refused_where_lines_are_plain(call, model, tex
     assert status == 2 and not out and "--output-field names a field of JSON objects" in err
     status, out, _ = call("--model", model, text, "--format", format, "--output-field", "de", "--json")
     assert status == 0 and all("de" in json.loads(line) for line in out)
+
+
+def test_an_ensemble_of_a_model_with_itself_translates_as_the_model(call, model, text):
+    _, alone, _ = call("--model", model, "--engine", "torch", text)
+    status, lines, err = call("--model", model, "--ensemble", model, "--engine", "auto", text)
+    assert status == 0 and lines == alone
+    assert "CTranslate2 does not support --ensemble" in err or "ctranslate2 is not installed" in err
+
+
+def test_an_ensemble_needs_one_tokenizer_and_has_no_attention(call, model, text, tmp_path):
+    other = tmp_path / "other"
+    tokenizer = train_tokenizer("chars", ["abc"], vocab_size=None, byte_fallback=False, seed=1)
+    config = TransformerConfig(kind="encoder-decoder", d_model=16, heads=2, d_ff=16, encoder_layers=1, decoder_layers=1)
+    save_model(
+        other, weights=build_model(config, tokenizer.vocab_size).state_dict(), config=config, tokenizer=tokenizer,
+        info={"task": "translation"},
+    )  # fmt: skip
+    status, _, err = call("--model", model, "--ensemble", other, text)
+    assert status == 2 and "because their tokenizers differ" in err
+    status, _, err = call("--model", model, "--ensemble", model, "--alignments", text)
+    assert status == 2 and "--alignments and --ensemble can't be used together" in err
