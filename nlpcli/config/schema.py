@@ -128,6 +128,11 @@ class TrainingConfig(Strict):
     batch_size: Positive | None = Field(
         None, description="largest number of examples per batch (all tasks except translation)"
     )
+    batching: Literal["length", "random"] = Field(
+        "length",
+        description="length: batches of examples of like length, with little padding; random: random examples, which "
+        "can be a little better and is slower (tasks and translation)",
+    )
     fit_memory: Literal["search", "found"] | None = Field(
         None,
         description="search: find the largest batch_tokens that memory holds, as --batch-tokens auto; found: it was "

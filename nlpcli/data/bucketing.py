@@ -1,4 +1,4 @@
-"""Batches of sequences of like length within a budget of tokens, and the way back to the original order."""
+"""Batches of sequences within a budget of tokens, of like length or random, and the way back to the original order."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def token_budget_batches(
     seed: int = 0,
     epoch: int = 0,
     shuffle: bool = True,
+    like_length: bool = True,
 ) -> list[np.ndarray]:
     """Groups examples of like length into batches that hold at most `max_tokens` tokens, padding included.
 
@@ -33,6 +34,7 @@ def token_budget_batches(
     max_sentences: the most rows in a batch.
     multiple: the number of rows is a multiple of this where the budget allows as many (8 suits GPUs).
     shuffle: without it ties stay in order and batches come from short to long.
+    like_length: without it examples are taken in random order, so that a batch is a random sample, with more padding.
     Returns: index arrays (rows,) into `lengths`.
     Raises: NlpcliError for a budget that is not positive.
     Source: Vaswani et al. 2017, 5.1 ("batched together by approximate sequence length").
@@ -47,7 +49,7 @@ def token_budget_batches(
     random = np.random.default_rng([seed, epoch])
     longest = np.maximum(sides.max(axis=1).astype(np.int64), 1)
     ties = random.permutation(len(sides)) if shuffle else np.arange(len(sides))
-    order = np.lexsort((ties, *sides.T[::-1], longest))  # the last key counts first
+    order = np.lexsort((ties, *sides.T[::-1], longest)) if like_length else ties  # the last key counts first
     batches = _cut(order, longest[order], max_tokens, max_sentences or len(order), multiple)
     if shuffle:
         batches = [batches[index] for index in random.permutation(len(batches))]
@@ -59,7 +61,7 @@ def _cut(order: np.ndarray, sizes: np.ndarray, max_tokens: int, max_rows: int, m
     start = 0
     while start < len(order):
         most = min(max_rows, max(max_tokens // int(sizes[start]), 1))
-        ahead = sizes[start : start + most]  # ascending, so the cost grows with every row
+        ahead = np.maximum.accumulate(sizes[start : start + most])  # so the cost grows with every row
         rows = max(int(np.count_nonzero(ahead * np.arange(1, len(ahead) + 1) <= max_tokens)), 1)
         if rows > multiple:
             rows -= rows % multiple

@@ -87,12 +87,14 @@ class Mixture(Supervised[MixedBatch]):
         batch_size: int | None = 32,
         batch_tokens: int = 4096,
         seed: int = 1,
+        like_length: bool = True,
     ) -> None:
         for part in parts:
             if not part.items:
                 raise NlpcliError(f"task '{part.name}' has no training examples")
         items = [item for part in parts for item in part.items]
-        super().__init__(parts[0].task, items, batch_size=batch_size, batch_tokens=batch_tokens, seed=seed)
+        batches: dict[str, Any] = {"batch_size": batch_size, "batch_tokens": batch_tokens, "like_length": like_length}
+        super().__init__(parts[0].task, items, seed=seed, **batches)
         self.parts = list(parts)
         self.rates = np.asarray(rates)
         self._starts = np.cumsum([0, *(len(part.items) for part in parts)])

@@ -24,7 +24,7 @@ class Supervised(Generic[BatchT]):
 
     batch_size: items in a batch; without it `batch_tokens` say how large a batch is, padding included. With it,
     examples are shuffled, sorted by length within stretches of 50 batches, and the batches shuffled, so that little is
-    padding and yet no batch is like another.
+    padding and yet no batch is like another. like_length: without it batches are random, with more padding.
     classes: of each item, where examples are to be drawn so that all classes come equally often; an epoch then has as
     many items as there are, drawn with replacement.
     """
@@ -38,6 +38,7 @@ class Supervised(Generic[BatchT]):
         batch_tokens: int = 4096,
         seed: int = 1,
         classes: Sequence[Any] | None = None,
+        like_length: bool = True,
     ) -> None:
         if not items:
             raise NlpcliError("there are no training examples")
@@ -47,6 +48,7 @@ class Supervised(Generic[BatchT]):
         self.batch_size = batch_size
         self.batch_tokens = batch_tokens
         self.seed = seed
+        self.like_length = like_length
         self._chances = None if classes is None else _balanced(classes)
 
     @property
@@ -67,9 +69,12 @@ class Supervised(Generic[BatchT]):
         rng = np.random.default_rng([self.seed, epoch])
         order = self.order(epoch, rng)
         if self.batch_size is None:
-            cuts = token_budget_batches(self.sizes[order], max_tokens=self.batch_tokens, seed=self.seed, epoch=epoch)
+            cuts = token_budget_batches(
+                self.sizes[order], max_tokens=self.batch_tokens, seed=self.seed, epoch=epoch,
+                like_length=self.like_length,
+            )  # fmt: skip
             return [order[cut] for cut in cuts]
-        stretch = _POOL * self.batch_size
+        stretch = _POOL * self.batch_size if self.like_length else self.batch_size
         batches: list[np.ndarray] = []
         for start in range(0, len(order), stretch):
             part = order[start : start + stretch]

@@ -83,6 +83,7 @@ class Translation(TrainingDefaults):
         loss_settings: LossSettings = CROSS_ENTROPY,
         seed: int = 1,
         sampling: float = 0.0,
+        like_length: bool = True,
     ) -> None:
         self.train, self.dev, self.texts = data.train, data.dev, data.texts
         self.tokenizers = (sides.source, sides.target)
@@ -90,6 +91,7 @@ class Translation(TrainingDefaults):
         self.loss_settings = loss_settings
         self.seed = seed
         self.sampling = sampling
+        self.like_length = like_length
         self.max_length = max_length
         self.source_start = list(sides.source_start)
         self.target_start = list(sides.target_start or [sides.target.special.bos])
@@ -108,7 +110,9 @@ class Translation(TrainingDefaults):
         return len(self.selected)
 
     def plan(self, epoch: int) -> list[np.ndarray]:
-        batches = token_budget_batches(self.lengths, max_tokens=self.batch_tokens, seed=self.seed, epoch=epoch)
+        batches = token_budget_batches(
+            self.lengths, max_tokens=self.batch_tokens, seed=self.seed, epoch=epoch, like_length=self.like_length
+        )
         return [self.selected[batch] for batch in batches]
 
     def collate(self, item: np.ndarray, rng: np.random.Generator) -> PairBatch:

@@ -22,6 +22,7 @@ SETTINGS = st.fixed_dictionaries(
         "seed": st.integers(0, 3),
         "epoch": st.integers(0, 3),
         "shuffle": st.booleans(),
+        "like_length": st.booleans(),
     }
 )
 
@@ -55,9 +56,8 @@ def test_batches_don_t_overlap_in_length(lengths, settings):
     if not len(lengths):
         return
     sides = lengths.reshape(len(lengths), -1)
-    spans = sorted(
-        (sides[batch].max(axis=1).min(), longest(lengths, batch)) for batch in token_budget_batches(lengths, **settings)
-    )
+    batches = token_budget_batches(lengths, **settings | {"like_length": True})
+    spans = sorted((sides[batch].max(axis=1).min(), longest(lengths, batch)) for batch in batches)
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
 
 
@@ -65,6 +65,15 @@ def test_batches_don_t_overlap_in_length(lengths, settings):
 def test_batches_of_a_multiple_have_such_a_number_of_rows_but_for_the_last_rest(lengths, multiple):
     batches = token_budget_batches(lengths, max_tokens=200, multiple=multiple, shuffle=False)
     assert all(len(batch) % multiple == 0 for batch in batches[:-1])
+
+
+def test_random_batches_hold_all_lengths():
+    lengths = np.random.default_rng(0).integers(1, 50, 2000)
+    batches = token_budget_batches(lengths, max_tokens=2000, like_length=False)
+    means = [lengths[batch].mean() for batch in batches[:-1]]
+    assert min(means) > 15 and max(means) < 35
+    alike = [lengths[batch].mean() for batch in token_budget_batches(lengths, max_tokens=2000)]
+    assert min(alike) < 10 and max(alike) > 45
 
 
 def test_a_greedy_batch_has_no_room_for_the_next_example():

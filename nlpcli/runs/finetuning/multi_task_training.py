@@ -150,7 +150,10 @@ def _mixed(
         for note in part.task.notes:
             listener.note(f"{part.name}: {note}")
     training = config.training
-    return Mixture(parts, rates, batch_size=training.batch_size, batch_tokens=training.batch_tokens, seed=training.seed)
+    return Mixture(
+        parts, rates, batch_size=training.batch_size, batch_tokens=training.batch_tokens, seed=training.seed,
+        like_length=training.batching == "length",
+    )  # fmt: skip
 
 
 class _Examples:

@@ -153,6 +153,7 @@ def _objective(task: Task, examples: list[Any], config: RunConfig) -> Supervised
         batch_tokens=config.training.batch_tokens,
         seed=config.training.seed,
         classes=classes if config.tuning.balance else None,
+        like_length=config.training.batching == "length",
     )
 
 

@@ -118,6 +118,7 @@ def _task(config: RunConfig, sides: TranslationSides) -> Translation:
         loss_settings=LossSettings.of(config.training),
         seed=config.training.seed,
         sampling=sampling,
+        like_length=config.training.batching == "length",
     )
 
 

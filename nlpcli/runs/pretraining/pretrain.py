@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences", "training.bleu_beam_size",
            "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize",
-           *SCHEDULED_SAMPLING)  # fmt: skip
+           "training.batching", *SCHEDULED_SAMPLING)  # fmt: skip
 _OF_SOME = (*(f"noise.{name}" for name in NoiseConfig.model_fields),
             "data.sentences", "data.format", "data.document_mask", "data.eval_stride", "training.r_drop")  # fmt: skip
 
