@@ -15,6 +15,43 @@ class Interrupted(Interruption):
     """The wish is met: the work stands between two steps, and can be saved."""
 
 
+class InterruptsBetweenRuns:
+    """Around runs that follow one another: a signal that came in a run which ended all the same ends the sequence.
+
+    Inside the `with`, signals do what they did before; `number`: of the last one that an `Interrupts` inside noted.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> InterruptsBetweenRuns:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in self._before:
+            self._restore(number)
+
+    def check(self) -> None:
+        """Raises: Interrupted for a signal that came in a run."""
+        if self.number is not None:
+            raise Interrupted(self.number)
+
+    def _restore(self, number: int) -> None:
+        handler = self._before[number]
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        handler = self._before[number]
+        if callable(handler):
+            handler(number, frame)
+        else:
+            self._restore(number)
+            signal.raise_signal(number)
+
+
 class Interrupts:
     """Inside the `with`, the first Ctrl-C or SIGTERM is noted, and a second one raises Interruption at once.
 
@@ -35,6 +72,9 @@ class Interrupts:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            around = getattr(handler, "__self__", None)
+            if self.asked and isinstance(around, InterruptsBetweenRuns):
+                around.number = self._number
 
     def check(self) -> None:
         """Raises: Interrupted when it was asked for."""

@@ -8,7 +8,7 @@ import pytest
 
 from nlpcli.errors import interrupt_status
 from nlpcli.training.distributed.processes import Processes
-from nlpcli.training.interrupts import Interrupted, Interrupts
+from nlpcli.training.interrupts import Interrupted, Interrupts, InterruptsBetweenRuns
 
 
 def send(number=signal.SIGINT):
@@ -78,3 +78,19 @@ def test_a_signal_that_comes_while_processes_speak_is_not_lost(run_clm, quiet, m
     with pytest.raises(Interrupted):
         run_clm("run", quiet())
     assert len(calls[4]) == 4 and len(calls) < 12  # of 40 steps, each with three
+
+
+@pytest.mark.processes
+def test_a_signal_in_a_run_that_ends_all_the_same_ends_the_sequence():
+    with InterruptsBetweenRuns() as between:
+        with Interrupts():
+            pass
+        between.check()
+        with Interrupts():
+            send(signal.SIGTERM)
+        with pytest.raises(Interrupted) as met:
+            between.check()
+        assert interrupt_status(met.value) == 128 + signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):  # between the runs it does what it did before
+            send(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -17,6 +17,7 @@ from nlpcli.config.grid import flat, nested
 from nlpcli.errors import NlpcliError, RunFailed, is_out_of_memory
 from nlpcli.runs.run_folder import CONFIG
 from nlpcli.runs.training_request import Listener
+from nlpcli.training.interrupts import InterruptsBetweenRuns
 
 
 @dataclass
@@ -81,11 +82,13 @@ def run(plan: Plan, standings: list[Standing], listener: Listener) -> None:
     for standing in open_:
         parameters(standing.cell)
     clock = _Clock(plan, len(open_))
-    for number, standing in enumerate(open_, start=1):
-        listener.note(f"cell {number} of {len(open_)}: {standing.cell.name}{clock.told()}")
-        before = time.perf_counter()
-        _run_cell(plan, standing, standings, listener)
-        clock.took(time.perf_counter() - before)
+    with InterruptsBetweenRuns() as interrupts:
+        for number, standing in enumerate(open_, start=1):
+            listener.note(f"cell {number} of {len(open_)}: {standing.cell.name}{clock.told()}")
+            before = time.perf_counter()
+            _run_cell(plan, standing, standings, listener)
+            interrupts.check()
+            clock.took(time.perf_counter() - before)
     _refuse_if_none_began(standings, open_)
     for standing in standings:
         _complete(plan, standing, listener)

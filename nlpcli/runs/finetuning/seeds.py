@@ -20,6 +20,7 @@ from nlpcli.runs.resolve_settings import has_changes, resolve
 from nlpcli.runs.run_folder import CONFIG, check_run_to_resume, choose_run, has_checkpoint
 from nlpcli.runs.training_request import Listener, Request
 from nlpcli.training.distributed.environment import process_count
+from nlpcli.training.interrupts import InterruptsBetweenRuns
 
 SUMMARY = "seeds.json"
 
@@ -84,7 +85,9 @@ def _finetune_seeds(request: Request, out: Path, count: int, listener: Listener)
         asked = _of_seed(request, run, seed, started=started)
         if not done or (asked.resume and has_changes(asked)):
             listener.note(f"seed {seed} ({seed - first + 1} of {count})")
-            finetune(asked, listener)
+            with InterruptsBetweenRuns() as interrupts:
+                finetune(asked, listener)
+            interrupts.check()
         info = read_info(run)
         found.append(info["metrics"])
         signatures.update(info.get("signatures") or {})

@@ -364,3 +364,19 @@ def test_without_scipy_the_table_says_why_no_cell_was_tested_over_seeds(job, tol
         "no cell was tested over its seeds: a test over seeds needs scipy, which is not installed" in notes(results)[0]
     )
     assert "nlpcli[stats]" in notes(results)[0]
+
+
+def test_a_signal_in_a_cell_that_fails_at_once_ends_the_grid(job, told):
+    class Both(type(told)):
+        def stepped(self, *_: object) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise NlpcliError("the disk is full")
+
+    listener = Both()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            compare(job(), listener)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert listener.trained() == ["base"] and "base failed: the disk is full" in listener.notes
