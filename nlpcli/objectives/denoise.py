@@ -1,4 +1,4 @@
-"""Denoising: an encoder reads a disturbed text, a decoder tells what was there.
+"""Denoising: an encoder reads a disturbed text, a decoder predicts what was there.
 
 loss = -Σ_t log p(y_t | y_<t, x), x the disturbed text, y the text itself (BART; Lewis et al. 2020) or the parts that
 were taken out (T5; Raffel et al. 2020; PEGASUS; Zhang et al. 2020). The encoder reads `x eos`; the decoder reads
@@ -41,7 +41,7 @@ _COUNTED_GOALS = 50_000  # in which the most frequent token is looked for
 
 @dataclass
 class DenoisingBatch(PairBatch):
-    """With MLM: hidden (j) is what the encoder tells at `hidden_places` (j) of the flattened source."""
+    """With MLM: hidden (j) is what the encoder predicts at `hidden_places` (j) of the flattened source."""
 
     hidden: Tensor | None = None
     hidden_places: Tensor | None = None
@@ -151,7 +151,7 @@ class Denoising:
         return self._joined(*self._parts(model, batch, *self._states(model, batch)), batch.per_hidden), None
 
     def _states(self, model: EncoderDecoder, batch: DenoisingBatch) -> tuple[Tensor, Tensor | None]:
-        """What predicts the target (k, d_model), and with MLM what tells the hidden tokens of the source."""
+        """What predicts the target (k, d_model), and with MLM what predicts the hidden tokens of the source."""
         if not self.mlm:
             states = model.hidden(batch.source, batch.source_mask, batch.target)
             return states.flatten(0, 1).index_select(0, batch.places), None
@@ -169,15 +169,15 @@ class Denoising:
             return loss, None
         return loss, token_loss(model, encoded, batch.hidden, self.loss_settings)
 
-    def _joined(self, loss: Loss, told: Loss | None, per_hidden: float | None = None) -> Loss:
+    def _joined(self, loss: Loss, mlm_loss: Loss | None, per_hidden: float | None = None) -> Loss:
         """The target's loss; with MLM the total has the mean loss of the hidden tokens in it, `mlm` times as heavy.
 
         per_hidden: goals for each hidden token; those of the losses when None.
         """
-        if told is None:
+        if mlm_loss is None:
             return loss
-        share = loss.count / told.count if per_hidden is None else per_hidden
-        return replace(loss, total=loss.total + self.mlm * told.total * share)
+        share = loss.count / mlm_loss.count if per_hidden is None else per_hidden
+        return replace(loss, total=loss.total + self.mlm * mlm_loss.total * share)
 
     def evaluate(self, model: EncoderDecoder, device: torch.device) -> Iterator[Loss]:
         """Losses without smoothing and tallies of the held-out texts, each once."""
@@ -188,7 +188,7 @@ class Denoising:
             kept = int((~torch.from_numpy(self.symbols.is_special)[batch.source]).sum())
             batch = batch.to(device)
             states, encoded = self._states(model, batch)
-            loss, told = self._parts(model, batch, states, encoded)
+            loss, mlm_loss = self._parts(model, batch, states, encoded)
             tallies: dict[str, tuple[Tensor | float, int]] = {
                 "accuracy": (_right(model, states, batch.goal), batch.count),
                 "baseline": (trivial, batch.count),
@@ -198,8 +198,8 @@ class Denoising:
             if encoded is not None and batch.hidden is not None:
                 tallies["mlm_accuracy"] = (_right(model, encoded, batch.hidden), batch.hidden.numel())
                 tallies["gap_loss"] = (loss.nll, loss.count)
-                tallies["mlm_loss"] = (told.nll, told.count) if told else (0.0, 0)
-            yield replace(self._joined(loss, told), tallies=tallies)
+                tallies["mlm_loss"] = (mlm_loss.nll, mlm_loss.count) if mlm_loss else (0.0, 0)
+            yield replace(self._joined(loss, mlm_loss), tallies=tallies)
 
     def _held_out(self, index: int) -> tuple[Text, Noised]:
         assert self.dev is not None

@@ -241,18 +241,23 @@ class EncoderPretraining:
             [example], hidden = self._read(self.dev, Item(item.places[[row]], item.numbers[[row]], item.copy))
             batch = self._batch([example], hidden).to(device)
             states = model(batch.ids, batch.mask, batch.segments)
-            told: list[int] = []
+            predictions: list[int] = []
             if hidden:
                 assert batch.places is not None
                 chosen = model.mlm_hidden(states.flatten(0, 1).index_select(0, batch.places))
-                told = best_tokens(chosen, model.output_weight, model.output_bias).tolist()
-            label = said = ""
+                predictions = best_tokens(chosen, model.output_weight, model.output_bias).tolist()
+            label = predicted_label = ""
             if self.pair:
                 label = _LABELS[self.pair][example.label]
-                said = _LABELS[self.pair][int(model.pair_logits(states).argmax())]
+                predicted_label = _LABELS[self.pair][int(model.pair_logits(states).argmax())]
             ids = example.ids.tolist()
             places, goals = (hidden[0].places.tolist(), hidden[0].goals.tolist()) if hidden else ([], [])
-            yield Guess(Sample(ids, hidden[0].corrupted.tolist() if hidden else ids, goals, label), places, told, said)
+            yield Guess(
+                Sample(ids, hidden[0].corrupted.tolist() if hidden else ids, goals, label),
+                places,
+                predictions,
+                predicted_label,
+            )
 
     def samples(self, count: int, rng: np.random.Generator) -> Iterator[Sample]:
         """Training examples as they are, as they are read, and the hidden tokens in order (none without mlm)."""
@@ -283,7 +288,7 @@ def _pair(weights: Mapping[str, float]) -> str | None:
 
 
 def format_for(name: str, weights: Mapping[str, float]) -> str:
-    """The format in which the parts of a sum read text, where `name` is asked for.
+    """The format in which the parts of a sum read text, where `name` is requested.
 
     Raises: NlpcliError for parts that don't go together, and for a format that doesn't go with them.
     """

@@ -1,7 +1,7 @@
 """Gap sentences (PEGASUS; Zhang et al. 2020, section 3.1): a text's principal sentences are taken out and predicted.
 
 Each selected sentence becomes one mask in the source; the selected sentences, in the order of the text, are the target,
-a pseudo-summary. With `mlm` the encoder also has to tell 15 % of the tokens of the sentences that stay (section 3.2).
+a pseudo-summary. With `mlm` the encoder must also predict 15 % of the tokens of the sentences that stay (section 3.2).
 """
 
 from __future__ import annotations

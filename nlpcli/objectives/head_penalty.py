@@ -74,7 +74,7 @@ class HeadPenalty:
         return replace(loss, total=total, logged=logged), carry
 
 
-def attention_layers(model: Any) -> list[Recordable]:  # any model: its body says where it attends
+def attention_layers(model: Any) -> list[Recordable]:  # any model: its body states where it attends
     """All attention layers of a model, under a head or not."""
     return [layer for layers in model.body.attention_sites().values() for layer in layers]
 

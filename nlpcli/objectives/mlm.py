@@ -1,4 +1,4 @@
-"""Masked language modelling (Devlin et al. 2019, section 3.1): tell hidden tokens from the text on both sides of them.
+"""Masked language modelling (Devlin et al. 2019, section 3.1): predict hidden tokens from the text on both sides.
 
 loss = -Σ_{i hidden} log p(x_i | x̃), with x̃ the text in which `Masking` has hidden some tokens,
 p(· | x̃) = softmax(g(h_i) · Eᵀ + b), h_i the encoder's state there, g the head's transform and E the embeddings.

@@ -60,7 +60,7 @@ class Text:
 class Noised:
     """What is read and what is predicted, both without bos and eos.
 
-    places, hidden: where in the source an encoder has to tell hidden tokens, and which (PEGASUS with MLM).
+    places, hidden: where in the source an encoder has to predict hidden tokens, and which (PEGASUS with MLM).
     """
 
     source: np.ndarray

@@ -36,7 +36,7 @@ class Loss:
 class Sample:
     """One example as token ids, to be looked at without training: the text, what is read, what is predicted.
 
-    label: in words, what is to be told of the whole example, where there is such a thing.
+    label: the reference label of the whole example in words; empty where there is none.
     """
 
     original: list[int]
@@ -49,7 +49,7 @@ class Sample:
 class Guess:
     """What a model makes of a held-out example: the most probable token for each of `sample.target`.
 
-    places: where in `sample.corrupted` these are asked for. label: what it tells of the whole example.
+    places: the positions of these in `sample.corrupted`. label: the predicted label of the whole example.
     """
 
     sample: Sample
@@ -94,7 +94,7 @@ class Objective(Protocol[ModelT, BatchT]):
 
     All chance comes from the `rng` handed in.
 
-    Two attributes say what several processes may do with a batch; they may be left out. divisible (True): whether the
+    Two attributes state what several processes may do with a batch; they may be left out. divisible (True): whether the
     loss of a batch is the sum of the losses of its rows, so that `batch.part` divides it. reads_on (False): whether a
     batch needs the carry of the batch before it.
     """

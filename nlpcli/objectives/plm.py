@@ -6,7 +6,7 @@ Windows are read on from batch to batch, and what the model remembers of one is 
 
 Two things of the paper are left out: the input of two segments, of which half the pairs don't belong together (section
 2.5), and the bidirectional data pipeline, half of whose batch reads the text backwards (section 3.1). No segments are
-fed here, so the vectors that tell them apart stay as they were initialized; only fine-tuning on pairs teaches them.
+fed here, so the vectors that distinguish them stay as they were initialized; only fine-tuning on pairs teaches them.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class PermutationLanguageModelling:
 
     context: tokens in a window. one_of: K: in each window a Kth of the tokens is predicted, in spans of whole words.
     `evaluate` draws the same orders every time. Its tallies: `accuracy`, of the most probable tokens, and
-    `baseline`, of always saying the token that is most frequent in training.
+    `baseline`, of always predicting the token that is most frequent in training.
 
     Raises: NlpcliError when the text is shorter than one window, a window too short to predict a token of, or the
     tokenizer has no end of text.
@@ -214,10 +214,12 @@ class PermutationLanguageModelling:
             batch = self._batch(ids, np.random.default_rng([_EVALUATION_SEED, number]))
             order = batch.targets[batch.valid].numpy()
             states, _ = self._states(model, batch.to(device), None)
-            told = best_tokens(states, model.output_weight, model.output_bias).tolist()
+            predictions = best_tokens(states, model.output_weight, model.output_bias).tolist()
             corrupted = ids[0].copy()
             corrupted[order] = gap
-            yield Guess(Sample(ids[0].tolist(), corrupted.tolist(), ids[0][order].tolist()), order.tolist(), told)
+            yield Guess(
+                Sample(ids[0].tolist(), corrupted.tolist(), ids[0][order].tolist()), order.tolist(), predictions
+            )
 
     def samples(self, count: int, rng: np.random.Generator) -> Iterator[Sample]:
         """Windows, with the mask where a token is predicted, and those tokens in the order of prediction."""
@@ -265,7 +267,7 @@ def _word_borders(starts: Sequence[bool] | np.ndarray) -> np.ndarray:
 
 
 def _take(chosen: np.ndarray, ordinary: np.ndarray, begin: int, end: int, most: int) -> int:
-    """Chooses up to `most` tokens from `begin` to `end`, and says how many."""
+    """Chooses up to `most` tokens from `begin` to `end`, and returns how many."""
     places = begin + np.flatnonzero((ordinary & ~chosen)[begin:end])[:most]
     chosen[places] = True
     return len(places)

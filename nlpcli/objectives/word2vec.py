@@ -1,4 +1,4 @@
-"""Word vectors by negative sampling (Mikolov et al. 2013): a word is told from noise words by those near it.
+"""Word vectors by negative sampling (Mikolov et al. 2013): a word is distinguished from noise words by those near it.
 
 loss = -Σ_t Σ_h [log σ(h · o_t) + Σ_j log σ(-h · o_j)]                                              (section 2.2, eq. 4)
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 _EVALUATION_SEED = 2013
 
 
-def sampling_losses(scores: Tensor, told: Tensor) -> Tensor:
-    """-log σ(s_0) - Σ_j log σ(-s_j): scores (n, m, 1 + k), of the word first, told (n, 1 + k): which of them count ->
+def sampling_losses(scores: Tensor, counted: Tensor) -> Tensor:
+    """-log σ(s_0) - Σ_j log σ(-s_j): scores (n, m, 1 + k), of the word first; counted (n, 1 + k): which count ->
     (n, m)."""
     signs = torch.ones_like(scores[0, 0] if len(scores) else scores.new_empty(scores.size(2)))
     signs[0] = -1.0
     losses = softplus(scores.float() * signs)
-    return (losses * told[:, None]).sum(dim=2)
+    return (losses * counted[:, None]).sum(dim=2)
 
 
 class WordPrediction:
@@ -60,7 +60,7 @@ class WordPrediction:
         self.seed = seed
 
     def prime(self, model: WordVectors) -> None:
-        """Tells a new model how often each word occurs."""
+        """Gives a new model the frequency of each word."""
         model.set_frequencies(torch.from_numpy(self.counts.counts))
 
     def plan(self, epoch: int) -> np.ndarray:
@@ -96,7 +96,7 @@ class WordPrediction:
 def window_loss(model: WordVectors, batch: WindowBatch, paragraphs: Tensor | None = None) -> Loss:
     """paragraphs (n, d_model): the vectors of the documents of the n words, None where there are none."""
     scores = model.scores(model.predictors(batch.contexts, batch.mask, paragraphs), batch.targets)
-    losses = sampling_losses(scores, batch.told)
+    losses = sampling_losses(scores, batch.counted)
     if model.architecture == "skip-gram":
         losses = losses * batch.mask
     total = losses.sum()

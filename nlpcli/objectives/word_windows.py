@@ -61,9 +61,9 @@ class WordCounts:
 
 @dataclass
 class WindowBatch:
-    """n words, each to be told from noise words by the words near it, or by its document.
+    """n words, each to be distinguished from noise words by the words near it, or by its document.
 
-    contexts, mask (n, w): ids of the words near each, and True where there is one. targets, told (n, 1 + negatives):
+    contexts, mask (n, w): ids of the words near each, and True where there is one. targets, counted (n, 1 + negatives):
     the word and noise words, and True for those that count: a noise word that is the word itself does not.
     documents (n,): the number of each one's document. count: of the predictions. tokens: words that were read.
     """
@@ -71,7 +71,7 @@ class WindowBatch:
     contexts: Tensor
     mask: Tensor
     targets: Tensor
-    told: Tensor
+    counted: Tensor
     documents: Tensor
     count: int
     tokens: int
@@ -84,14 +84,14 @@ class WindowBatch:
         """The words from `start` up to `stop`; counts are their shares of those of all words."""
         rows, share = slice(start, stop), (stop - start) / max(self.size, 1)
         return WindowBatch(
-            self.contexts[rows], self.mask[rows], self.targets[rows], self.told[rows], self.documents[rows],
+            self.contexts[rows], self.mask[rows], self.targets[rows], self.counted[rows], self.documents[rows],
             count=round(self.count * share), tokens=round(self.tokens * share),
         )  # fmt: skip
 
     def to(self, device: torch.device) -> WindowBatch:
         moved = {
             name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("contexts", "mask", "targets", "told", "documents")
+            for name in ("contexts", "mask", "targets", "counted", "documents")
         }
         return replace(self, **moved)
 
@@ -136,9 +136,9 @@ class WindowSampler:
         """The windows of words (n,) that were kept of `tokens`."""
         contexts, mask = self.contexts(ids, documents, rng)
         targets = np.concatenate([ids[:, None], self.noise((len(ids), self.settings.negatives), rng)], axis=1)
-        told = targets != ids[:, None]
-        told[:, 0] = True
-        parts = [contexts, mask, targets, told, documents]
+        counted = targets != ids[:, None]
+        counted[:, 0] = True
+        parts = [contexts, mask, targets, counted, documents]
         if self.architecture == "cbow":  # a word that stands alone is predicted by nothing
             parts = [part[mask.any(axis=1)] for part in parts]
         count = int(mask.sum()) if self.architecture == "skip-gram" else len(parts[0])

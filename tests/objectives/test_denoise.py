@@ -1,4 +1,4 @@
-"""Denoising against logits, layouts and losses written out; and that no position sees what it has to tell."""
+"""Denoising against logits, layouts and losses written out; and that no position sees what it has to predict."""
 
 from __future__ import annotations
 
@@ -128,14 +128,14 @@ def test_the_loss_is_cross_entropy_of_the_explicit_logits_of_each_text(make, mod
             nll += F.cross_entropy(logits, goal, reduction="sum")
         if task.mlm:
             states = model.encode(batch.source, batch.source_mask).states.flatten(0, 1)[batch.hidden_places]
-            told = F.cross_entropy(model.logits(states), batch.hidden, label_smoothing=epsilon)
-            total += 0.5 * told * batch.count
+            mlm_loss = F.cross_entropy(model.logits(states), batch.hidden, label_smoothing=epsilon)
+            total += 0.5 * mlm_loss * batch.count
         loss, carry = task.loss(model, batch)
         assert carry is None and loss.count == batch.count and loss.tallies == {}
         assert torch.allclose(loss.total, total, rtol=1e-5) and torch.allclose(loss.nll, nll, rtol=1e-5)
 
 
-def test_with_mlm_what_is_told_stands_where_it_was_hidden(make, tokenizer):
+def test_with_mlm_what_is_predicted_stands_where_it_was_hidden(make, tokenizer):
     task = make("gap-sentences:0.4:1")
     hidden = 0
     for item in task.plan(0):
@@ -189,14 +189,14 @@ def test_without_copying_the_baseline_is_the_most_frequent_target_token(make, mo
     assert share == pytest.approx(float(shares.max()), abs=0.05)
 
 
-def test_with_mlm_evaluation_tells_its_accuracy_too(make, model):
+def test_with_mlm_evaluation_reports_its_accuracy_too(make, model):
     parts = list(make("gap-sentences:0.4:1").evaluate(model, torch.device("cpu")))
     right, count = (sum(column) for column in zip(*(p.tallies["mlm_accuracy"] for p in parts), strict=True))
     assert 0 <= int(right) <= count and count > 20
     assert all(p.tallies["gap_loss"] == (p.nll, p.count) for p in parts)
     for part in parts:  # a batch's joint loss is that of its parts
-        (gap, goals), (told, hidden) = part.tallies["gap_loss"], part.tallies["mlm_loss"]
-        joint = float(gap) / goals + float(told) / hidden
+        (gap, goals), (mlm, hidden) = part.tallies["gap_loss"], part.tallies["mlm_loss"]
+        joint = float(gap) / goals + float(mlm) / hidden
         assert float(part.total.detach()) / part.count == pytest.approx(joint, rel=1e-5)
 
 
@@ -311,15 +311,15 @@ def test_shards_built_with_sentences_are_read_as_sentences(built, make, tokenize
 
 @pytest.mark.parametrize("noise", ["permute", "infill,permute", "gap-sentences"])
 def test_noises_that_need_sentences_ask_for_them(built, tokenizer, noise):
-    with pytest.raises(NlpcliError, match="not split into sentences") as told:
+    with pytest.raises(NlpcliError, match="not split into sentences") as caught:
         Denoising(built[0], None, tokenizer, noise=noise, batching=Batching(CONTEXT))
-    assert "data.sentences" in told.value.hint
+    assert "data.sentences" in caught.value.hint
 
 
 def test_a_tokenizer_with_too_few_sentinels_is_refused_at_once(built, tokenizer):
-    with pytest.raises(NlpcliError, match="needs 29 sentinel tokens") as told:
+    with pytest.raises(NlpcliError, match="needs 29 sentinel tokens") as caught:
         Denoising(built[0], None, tokenizer, noise="spans", batching=Batching(512))
-    assert "tokenizer.sentinels=100" in told.value.hint
+    assert "tokenizer.sentinels=100" in caught.value.hint
 
 
 def test_a_context_without_room_is_refused(make):

@@ -252,8 +252,8 @@ def test_accuracies_are_those_of_the_most_probable_answers(make, model, sets, to
         states = model(batch.ids, batch.mask, batch.segments)
         logits = F.linear(model.mlm_hidden(states), model.output_weight, model.output_bias).flatten(0, 1)[batch.places]
         right = (logits.argmax(-1) == batch.goal).sum()
-        told = (model.pair_logits(states).argmax(-1) == batch.labels).sum()
-    assert found["mlm_accuracy"] == (right, len(batch.goal)) and found["nsp_accuracy"] == (told, len(batch.labels))
+        nsp_right = (model.pair_logits(states).argmax(-1) == batch.labels).sum()
+    assert found["mlm_accuracy"] == (right, len(batch.goal)) and found["nsp_accuracy"] == (nsp_right, len(batch.labels))
     assert found["mlm_baseline"] == ((batch.goal == frequent).sum(), len(batch.goal))
 
 
@@ -287,7 +287,7 @@ def test_examples_can_be_looked_at(make):
 
 
 def test_learning_beats_the_trivial_guesses(tokenizers, tmp_path):
-    """Sentences of a document repeat its own word: a hidden one and a stranger can both be told."""
+    """Sentences of a document repeat its own word: a hidden one and a stranger can both be predicted."""
     draw = random.Random(4)
     names = [f"{one}{two}" for one in "bdfgklmnp" for two in "aeiou"]
     text = "\n\n".join("\n".join([f"{name} {name} {name}"] * 8) for name in draw.choices(names, k=300))

@@ -141,9 +141,9 @@ def test_random_sentences_are_all_taken_equally_often():
     assert all(abs(counts[i] / 4000 - 0.3) < 0.03 for i in range(10))
 
 
-def test_with_mlm_15_percent_of_the_other_tokens_are_told_by_the_encoder():
+def test_with_mlm_15_percent_of_the_other_tokens_are_predicted_by_the_encoder():
     rng = np.random.default_rng(2)
-    told = masked = kept = total = 0
+    predicted = masked = kept = total = 0
     for seed in range(400):
         text = example(seed, longest=80)
         plain = GapSentences(choice="lead")(text, rng, SYMBOLS).source
@@ -152,12 +152,16 @@ def test_with_mlm_15_percent_of_the_other_tokens_are_told_by_the_encoder():
         restored[noised.places] = noised.hidden
         assert np.array_equal(restored, plain) and MASK not in noised.hidden
         read = noised.source[noised.places]
-        told, masked, kept = told + len(read), masked + (read == MASK).sum(), kept + (read == noised.hidden).sum()
+        predicted, masked, kept = (
+            predicted + len(read),
+            masked + (read == MASK).sum(),
+            kept + (read == noised.hidden).sum(),
+        )
         total += (plain != MASK).sum()
         assert not SYMBOLS.is_special[read[read != MASK]].any()
-    assert total > 100_000 and told / total == pytest.approx(0.15, abs=0.002)
-    assert masked / told == pytest.approx(0.8, abs=0.01)
-    assert kept / told == pytest.approx(0.1, abs=0.01)
+    assert total > 100_000 and predicted / total == pytest.approx(0.15, abs=0.002)
+    assert masked / predicted == pytest.approx(0.8, abs=0.01)
+    assert kept / predicted == pytest.approx(0.1, abs=0.01)
 
 
 @pytest.mark.parametrize(("masks", "others"), [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])

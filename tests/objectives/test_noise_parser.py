@@ -69,13 +69,13 @@ def test_settings_that_the_text_does_not_name_are_those_handed_in():
         ("spans,iid", "spans can't be combined"),
     ],
 )
-def test_what_is_wrong_with_a_noise_is_told(text, message):
-    with pytest.raises(NlpcliError) as told:
+def test_a_wrong_noise_is_refused_with_the_reason(text, message):
+    with pytest.raises(NlpcliError) as caught:
         parse_noise(text)
-    assert message in told.value.message
+    assert message in caught.value.message
 
 
 def test_the_nearest_name_is_suggested():
-    with pytest.raises(NlpcliError) as told:
+    with pytest.raises(NlpcliError) as caught:
         parse_noise("infil")
-    assert "infill" in told.value.hint
+    assert "infill" in caught.value.hint

@@ -211,7 +211,7 @@ def test_it_learns(tokenizer, tmp_path):
     assert accuracy > 0.8 and baseline < 0.5
 
 
-def test_a_sample_shows_what_is_hidden_and_in_which_order_it_is_told(shards, tokenizer):
+def test_a_sample_shows_what_is_hidden_and_in_which_order_it_is_predicted(shards, tokenizer):
     mask = tokenizer.special.mask
     for sample in objective(shards, tokenizer).samples(4, np.random.default_rng(0)):
         hidden = [token for token, seen in zip(sample.original, sample.corrupted, strict=True) if seen == mask]

@@ -224,12 +224,12 @@ def test_runs_beyond_the_sentinels_stay_as_they_are():
     assert target.tolist() == [X, FIRST, Y, FIRST + 2, Z]
 
 
-def test_too_few_sentinels_are_told_with_the_remedy():
+def test_too_few_sentinels_are_refused_with_the_remedy():
     with pytest.raises(
         NlpcliError, match="needs 29 sentinel tokens for texts of 568 tokens, but the tokenizer has 0"
-    ) as told:
+    ) as caught:
         Spans().check(SpecialTokens(), 568)
-    assert "tokenizer.sentinels=100" in told.value.hint
+    assert "tokenizer.sentinels=100" in caught.value.hint
     Spans().check(SPECIAL, 568)
     Spans("iid").check(SPECIAL, 511)
     with pytest.raises(NlpcliError, match="noise 'iid' needs"):

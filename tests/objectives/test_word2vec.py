@@ -51,7 +51,7 @@ def published_updates(architecture, vectors, outputs, documents, batch: WindowBa
             hidden = sum(of) / len(of)
             error = np.zeros(WIDTH)
             for place, word in enumerate(batch.targets[row].tolist()):
-                if not batch.told[row, place]:
+                if not batch.counted[row, place]:
                     continue
                 label = float(place == 0)
                 p = 1 / (1 + math.exp(-hidden @ outputs[word]))
@@ -87,9 +87,9 @@ def test_the_loss_of_zero_vectors_is_that_of_guessing():
 
 
 def test_extreme_scores_have_finite_losses():
-    told = torch.ones(1, 2, dtype=torch.bool)
+    counted = torch.ones(1, 2, dtype=torch.bool)
     for scores, expected in (([1e4, -1e4], 0.0), ([-1e4, 1e4], 2e4)):
-        assert sampling_losses(torch.tensor([[scores]]), told).item() == pytest.approx(expected)
+        assert sampling_losses(torch.tensor([[scores]]), counted).item() == pytest.approx(expected)
 
 
 @pytest.fixture

@@ -107,5 +107,5 @@ def test_what_is_counted_are_the_predictions(shards, tokenizer):
 def test_a_noise_word_that_is_the_word_itself_does_not_count():
     ids = np.full(50, 2)
     batch = sampler(negatives=8).batch(ids, np.zeros(50, int), np.random.default_rng(1), tokens=50)
-    assert batch.told[:, 0].all()
-    assert ((batch.targets[:, 1:] == 2) == ~batch.told[:, 1:]).all() and not batch.told[:, 1:].all()
+    assert batch.counted[:, 0].all()
+    assert ((batch.targets[:, 1:] == 2) == ~batch.counted[:, 1:]).all() and not batch.counted[:, 1:].all()
