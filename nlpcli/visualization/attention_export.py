@@ -145,7 +145,7 @@ def from_npz(data: bytes, place: str = "attention") -> Attention:
 
 
 def _check_sizes(data: bytes) -> None:
-    """Raises: ValueError for an archive that says it unpacks to more than it holds; ours are not compressed."""
+    """Raises: ValueError for an archive that claims to unpack to more than it holds; ours are not compressed."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
     if size > len(data):

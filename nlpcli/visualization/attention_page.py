@@ -66,7 +66,7 @@ def _text(attention: Attention, blocks: list[str], coarse: bool) -> dict[str, An
     return {
         "model": attention.model,
         "texts": dict(attention.texts),
-        "notes": {name: _told(note) for name, note in attention.notes.items()},
+        "notes": {name: _note_text(note) for name, note in attention.notes.items()},
         "sites": [_site(site, blocks, coarse) for site in _drawn(attention)],
         "sentences": [_sentence(sentence) for sentence in sentences],
         "signed": signed,
@@ -81,7 +81,7 @@ def _sentence(sentence: WeightedSentence) -> dict[str, Any]:
     return {"weight": sentence.weight if sentence.weight is None else float(f"{sentence.weight:.4g}"), "words": words}
 
 
-def _told(note: object) -> str:
+def _note_text(note: object) -> str:
     return ", ".join(map(str, note)) if isinstance(note, (list, tuple)) else str(note)
 
 

@@ -1,6 +1,6 @@
-"""Curves over the course of a run: panels with lines for several runs, told apart by color, dash and mark.
+"""Curves over the course of a run: panels with lines for several runs, distinguished by color, dash and mark.
 
-Colors are those of Okabe and Ito (2008), which people with color-blindness can tell apart; dashes and marks tell the
+Colors are those of Okabe and Ito (2008), which people with color-blindness can distinguish; dashes and marks keep the
 runs apart without any.
 """
 
@@ -31,7 +31,7 @@ _MOST_MARKED = 24  # points of a line that are marked
 
 @dataclass(frozen=True)
 class Line:
-    """One run's curve: `run` is its number, which says how it looks; kind: "train" is drawn without marks, and thin
+    """One run's curve: `run` is its number, which sets how it looks; kind: "train" is drawn without marks, and thin
     beside curves of another kind; "points" are not joined to a curve (in a terminal only)."""
 
     label: str

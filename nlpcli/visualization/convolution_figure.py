@@ -49,10 +49,10 @@ def draw(
         left = _LEFT / width
         if title:
             figure.text(left, 1 - 0.12 / height, title, size=_TITLE_SIZE, va="top")
-        told = f"{comparison.title}; attention weights around one query, from 0 (light) to 1 (dark)"
+        caption = f"{comparison.title}; attention weights around one query, from 0 (light) to 1 (dark)"
         if theme == "dark":
-            told = told.replace("0 (light) to 1 (dark)", "0 (dark) to 1 (bright)")
-        figure.text(left, 1 - (top - _TOP + 0.14) / height, told, size=_NOTE, color=colors.muted, va="top")
+            caption = caption.replace("0 (light) to 1 (dark)", "0 (dark) to 1 (bright)")
+        figure.text(left, 1 - (top - _TOP + 0.14) / height, caption, size=_NOTE, color=colors.muted, va="top")
         return as_bytes(figure, format, dpi)
 
 

@@ -64,7 +64,7 @@ def theme_named(name: str) -> Theme:
 
 
 def needed(module: str) -> ModuleType:
-    """A module of matplotlib. Raises: NlpcliError that says how it is installed, where it is not."""
+    """A module of matplotlib. Raises: NlpcliError with how to install it, where it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

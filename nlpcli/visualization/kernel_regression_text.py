@@ -40,8 +40,8 @@ def _errors(regression: Regression, width: int) -> Iterator[str]:
     room = max(len(fit.label) for fit in regression.fits) + 5
     if room + 30 > width:
         for fit in regression.fits:
-            told = f"training points {fit.training_error:.4g}, leave one out {fit.leave_one_out_error:.4g}"
-            yield from wrapped(f"{fit.label}, mean squared error: {told}", width)
+            errors = f"training points {fit.training_error:.4g}, leave one out {fit.leave_one_out_error:.4g}"
+            yield from wrapped(f"{fit.label}, mean squared error: {errors}", width)
         return
     yield to_left("mean squared error", room) + "training points  leave one out"
     for letter, fit in zip(LETTERS, regression.fits, strict=False):

@@ -132,8 +132,8 @@ def _document(attention: Attention, sentences: Sequence[WeightedSentence], ink: 
     weights = [sentence.weight for sentence in sentences if sentence.weight is not None]
     of_document = scale_of([np.array(weights)], ink, signed=True) if signed else Scale(1.0, ink)
     lines = sentence_lines(sentences, scale, of_document, width)
-    told: list[Line] = [[(line, FAINT)] for line in meanings(sentences, signed=signed)]
-    return [*lines, [], *flowing([*told[:1], *scale.legend(), *told[1:]], width)]
+    notes: list[Line] = [[(line, FAINT)] for line in meanings(sentences, signed=signed)]
+    return [*lines, [], *flowing([*notes[:1], *scale.legend(), *notes[1:]], width)]
 
 
 def _small(site: Site, scale: Scale, width: int) -> list[Line]:
@@ -184,7 +184,7 @@ def _counted(site: Site) -> str:
 
 def _links(values: np.ndarray, site: Site, ink: Ink, width: int) -> list[Line]:
     """`man ← Mann 0.92` for every query: its strongest key, and the next that have a tenth of the row."""
-    queries, keys = (_told_apart(side, ink) for side in (site.queries, site.keys))
+    queries, keys = (_distinct_labels(side, ink) for side in (site.queries, site.keys))
     mark, arrow = ("…", "←") if ink.unicode else ("~", "<-")
     most = max(5, min(24, width // 4))
     room = min(most, max(map(cells, queries)))
@@ -209,7 +209,7 @@ def _weight(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 0.005 else f"{value:.1g}"
 
 
-def _told_apart(side: Side, ink: Ink) -> list[str]:
+def _distinct_labels(side: Side, ink: Ink) -> list[str]:
     """The tokens as they are shown; one that is there twice with its place from 1."""
     tokens = [shown(token, unicode=ink.unicode) for token in side.tokens]
     counts = Counter(tokens)

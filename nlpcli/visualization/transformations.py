@@ -29,7 +29,7 @@ _BYTES = re.compile("(?:<0x(?:[89A-F][0-9A-F])+>)+")
 def without_special(attention: Attention, *, renormalize: bool = False) -> Attention:
     """Drops the rows and columns of special tokens; a site without any other token on one of its sides goes, too.
 
-    The weights that are left stay as they are, so that a row's sum tells how much the special tokens took from it;
+    The weights that are left stay as they are, so that a row's sum shows how much the special tokens took from it;
     with `renormalize` every row is divided by its sum (rows without weight stay zero, signed weights as they are).
     """
     sites = [_without_special(site, renormalize) for site in attention.sites]
@@ -113,7 +113,7 @@ def _decoded(spelled: str) -> str:
 
 
 def _joiner(tokens: Sequence[str]) -> Callable[[Sequence[str]], str]:
-    """How pieces become a word: without the marks by which the tokenizer of these `tokens` tells a word's pieces."""
+    """How pieces become a word: without the marks by which the tokenizer of these `tokens` marks a word's pieces."""
     for mark in "▁Ġ":  # SentencePiece, byte-level BPE: before the first piece
         if any(token.startswith(mark) for token in tokens):
             return lambda pieces: "".join(pieces).removeprefix(mark) or pieces[0]

@@ -262,11 +262,11 @@ def test_many_scripts_are_drawn_in_silence():
             assert attention_figures.draw(alignment(tokens, tokens), format=format)
 
 
-def test_characters_without_a_font_are_told_once():
-    told: list[str] = []
+def test_characters_without_a_font_are_reported_once():
+    warnings: list[str] = []
     tokens = Side(("\U000f0000", "a\U000f0000", "\U0001fbff", "b"))
-    attention_figures.draw(alignment(tokens, tokens), dpi=30, warn=told.append)
-    assert len(told) == 1 and "U+F0000" in told[0] and "the figure shows □ instead" in told[0]
+    attention_figures.draw(alignment(tokens, tokens), dpi=30, warn=warnings.append)
+    assert len(warnings) == 1 and "U+F0000" in warnings[0] and "the figure shows □ instead" in warnings[0]
 
 
 def test_nothing_of_a_persons_own_settings_is_used_or_changed():
@@ -311,7 +311,7 @@ def test_a_picture_too_large_for_any_screen_is_refused():
         attention_figures.draw(Attention((site,)), dpi=300)
 
 
-def test_nothing_to_draw_is_told():
+def test_nothing_to_draw_is_refused():
     with pytest.raises(NlpcliError, match="there are no attention weights to draw"):
         attention_figures.draw(Attention(()))
 

@@ -39,7 +39,7 @@ def test_one_panel_and_eighteen_runs_can_be_drawn():
         draw([panel()], ["a", "b"], theme="blue")
 
 
-def test_runs_are_told_apart_without_color_by_dash_and_mark():
+def test_runs_are_distinguished_without_color_by_dash_and_mark():
     looks = {(DASHES[n % len(DASHES)], MARKS[(n + n // len(MARKS)) % len(MARKS)]) for n in range(49)}
     assert len(looks) == 49
     assert len({key_svg(n).replace(f"--run-{n % 7 + 1}", "") for n in range(14)}) == 14

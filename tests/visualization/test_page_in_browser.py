@@ -125,14 +125,14 @@ def test_a_token_shows_its_lines_alone_until_it_is_let_go(open_page):
     assert opened.picture("#wires-canvas") == everything
 
 
-def test_a_weight_finer_than_the_page_holds_is_not_told(open_page, monkeypatch):
+def test_a_weight_finer_than_the_page_holds_is_not_shown(open_page, monkeypatch):
     monkeypatch.setattr("nlpcli.visualization.attention_page.FINE_UP_TO", 1)
     layer = np.array([[[0.9996, 0.0004], [0.25, 0.75]]], dtype=np.float32)
     side = Side(("a", "b"))
     opened = open_page(html(Attention((Site("encoder", "Encoder", side, side, (layer,)),))), "#view=matrix")
     opened.page.focus("#matrix")
-    told = [opened.press(*keys).text("#tip .number") for keys in (["ArrowRight"], ["ArrowRight"], ["ArrowDown"])]
-    assert told == ["1.000", "<0.001", "0.750"]
+    weights = [opened.press(*keys).text("#tip .number") for keys in (["ArrowRight"], ["ArrowRight"], ["ArrowDown"])]
+    assert weights == ["1.000", "<0.001", "0.750"]
 
 
 def test_a_greater_minimum_leaves_the_strong_lines(open_page):
@@ -157,11 +157,11 @@ def test_the_cell_pointed_at_shows_its_weight_to_three_decimals(open_page):
     seen = set()
     for across, down in [(0.4, 0.5), (0.5, 0.8), (0.6, 0.6)]:
         opened.page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
-        told = opened.text("#readout")
-        i, j = (int(number) - 1 for number in re.search(r"row (\d+), column (\d+)", told).groups())
+        readout = opened.text("#readout")
+        i, j = (int(number) - 1 for number in re.search(r"row (\d+), column (\d+)", readout).groups())
         shown_value = float(opened.text("#tip .number"))
         assert abs(shown_value - expected[i, j]) <= 6e-4 if expected[i, j] >= 0.001 else shown_value < 0.0011
-        assert told.startswith(f"{ENGLISH[i]} attends to {GERMAN[j]} with {opened.text('#tip .number')}")
+        assert readout.startswith(f"{ENGLISH[i]} attends to {GERMAN[j]} with {opened.text('#tip .number')}")
         seen.add((i, j))
     assert len(seen) == 3
     opened.page.mouse.move(5, 5)
@@ -186,7 +186,7 @@ def test_words_and_special_tokens_are_those_of_the_reading_aids(open_page, atten
     rows, columns, found = shown(opened)
     assert tuple(rows) == site.queries.tokens and tuple(columns) == site.keys.tokens
     assert np.allclose(found, site.weights[0][1], rtol=2**-10, atol=1e-6)
-    numbers = [re.findall(r"[\d.]+", told) for told in opened.page.locator("#heads button").all_inner_texts()]
+    numbers = [re.findall(r"[\d.]+", text) for text in opened.page.locator("#heads button").all_inner_texts()]
     assert np.allclose([float(n[1]) for n in numbers], transformations.entropy(site)[0], atol=0.0051)
     assert np.allclose([float(n[2]) for n in numbers], transformations.mean_distance(site)[0], atol=0.0051)
 

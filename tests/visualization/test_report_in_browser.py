@@ -42,7 +42,7 @@ def test_the_page_of_a_report_is_quiet_fits_and_shows_text_as_text(tab, written,
     page.set_viewport_size({"width": width, "height": 800})
     page.emulate_media(color_scheme=scheme)
     listeners = {
-        event: (lambda said, event=event: trouble.append((event, str(said))))
+        event: (lambda message, event=event: trouble.append((event, str(message))))
         for event in ("console", "pageerror", "dialog", "requestfailed")
     }
     listeners["request"] = lambda request: None if request.url == file.as_uri() else trouble.append(request.url)

@@ -348,7 +348,7 @@ def test_a_row_spread_over_many_keys_still_names_its_strongest():
     assert " word1 ← word8 0.06\n" in text
 
 
-def test_small_weights_are_told_by_their_first_digit():
+def test_small_weights_are_shown_by_their_first_digit():
     side = Side(("a", "b"))
     weights = np.array([[[0.0003, 0], [-0.2, 0]]], np.float32)
     text = terminal.draw(one("encoder", "", side, side, weights, signed=True), width=80, color=False, links=True)

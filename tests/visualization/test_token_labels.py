@@ -62,14 +62,14 @@ def test_only_fonts_that_are_needed_are_loaded_and_the_base_comes_first():
     assert TokenLabels(["中文"], []).families[0] == "DejaVu Sans"
 
 
-def test_what_no_font_has_is_a_box_and_told_once_with_its_number():
-    told: list[str] = []
-    labels = TokenLabels(["a\U000f0000", "\U000f0001"], ["\U000f0000"], told.append)
+def test_what_no_font_has_is_a_box_and_reported_once_with_its_number():
+    warnings: list[str] = []
+    labels = TokenLabels(["a\U000f0000", "\U000f0001"], ["\U000f0000"], warnings.append)
     assert labels.label("a\U000f0000") == "a□" and labels.line("\U000f0000") == "□"
-    assert len(told) == 1 and "U+F0000" in told[0] and "U+F0001" in told[0]
+    assert len(warnings) == 1 and "U+F0000" in warnings[0] and "U+F0001" in warnings[0]
 
 
 def test_joiners_and_selectors_without_a_glyph_are_left_out_in_silence():
-    told: list[str] = []
-    assert TokenLabels(["a\U000e0101"], [], told.append).label("a\U000e0101") == "a"
-    assert told == []
+    warnings: list[str] = []
+    assert TokenLabels(["a\U000e0101"], [], warnings.append).label("a\U000e0101") == "a"
+    assert warnings == []

@@ -1,5 +1,5 @@
 // Colours: one hue from light to dark for weights, blue and orange for signed ones, Okabe and Ito's eight for heads.
-// All can be told apart with the common kinds of colour blindness.
+// All can be distinguished with the common kinds of colour blindness.
 
 const RAMPS = {
   light: ["#ffffff", "#dceaf6", "#aecde8", "#70a9d6", "#3580bb", "#125a97", "#083a6b", "#05224a"],
@@ -60,7 +60,7 @@ function style(name) {
 }
 
 // A picture with one pixel a weight, on a canvas of its own. tops: what each row's colour goes up to. The scale "root"
-// colours by the square root, so that the faint can be told apart beside a few that are strong.
+// colours by the square root, so that the faint can be distinguished beside a few that are strong.
 function pixels(weights, n, m, tops, signed) {
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(m, 1);

@@ -124,7 +124,7 @@ function largest(weights) {
 
 function formatWeight(value) {
   const size = Math.abs(value);
-  const least = 4 * site().step; // where weights were rounded to steps, nothing finer is told
+  const least = 4 * site().step; // where weights were rounded to steps, nothing finer is shown
   if (size < least) return `<${Number(least.toPrecision(1))}`;
   if (size !== 0 && (size < 0.001 || size >= 1000)) return minus(value.toPrecision(3));
   return minus(value.toFixed(size >= 10 ? 2 : 3));

@@ -30,6 +30,6 @@ function named(side, place) {
   return element;
 }
 
-function tell(...parts) {
+function setReadout(...parts) {
   byId("readout").replaceChildren(...parts);
 }

@@ -7,7 +7,7 @@ async function drawModel(current) {
   const { rows, columns } = sides();
   const [n, m] = [rows.labels.length, columns.labels.length];
   buildGrid(n, m);
-  tell("Click on a head, or press Enter, to open it. Each is coloured up to its own largest weight.");
+  setReadout("Click on a head, or press Enter, to open it. Each is coloured up to its own largest weight.");
   for (let layer = 0; layer < site().layers.length; layer++) {
     for (let head = 0; head < site().heads.length; head++) {
       const weights = await weightsOf(layer, head);
@@ -96,8 +96,8 @@ function paintThumb(layer, head, weights, from, to) {
   const numbers = headNumbers(site(), weights, from, to);
   const entropy = numbers.entropy === null ? "" : `entropy ${formatNumber(numbers.entropy)} bits`;
   const distance = numbers.distance === null ? "" : `mean distance ${formatNumber(numbers.distance)}`;
-  button.dataset.told = [entropy, distance].filter(Boolean).join(", ");
-  button.setAttribute("aria-label", [layerName(layer), headName(head), button.dataset.told].filter(Boolean).join(", "));
+  button.dataset.numbers = [entropy, distance].filter(Boolean).join(", ");
+  button.setAttribute("aria-label", [layerName(layer), headName(head), button.dataset.numbers].filter(Boolean).join(", "));
   const under = button.querySelector(".under");
   if (under) under.textContent = numbers.entropy === null ? "" : `${formatNumber(numbers.entropy)} bits`;
 }
@@ -155,12 +155,12 @@ function moveThumb(event) {
   next.focus();
 }
 
-function tellThumb(event) {
+function describeHead(event) {
   const button = event.target.closest(".thumb");
   if (!button) return;
   const [layer, head] = [Number(button.dataset.layer), Number(button.dataset.head)];
-  const told = button.dataset.told ? `: ${button.dataset.told}` : "";
-  tell(make("b", "", `${layerName(layer)}, ${headName(head)}`), told);
+  const numbers = button.dataset.numbers ? `: ${button.dataset.numbers}` : "";
+  setReadout(make("b", "", `${layerName(layer)}, ${headName(head)}`), numbers);
 }
 
 function listenToGrid() {
@@ -170,6 +170,6 @@ function listenToGrid() {
     if (button) openHead(button);
   });
   table.addEventListener("keydown", moveThumb);
-  table.addEventListener("pointerover", tellThumb);
-  table.addEventListener("focusin", tellThumb);
+  table.addEventListener("pointerover", describeHead);
+  table.addEventListener("focusin", describeHead);
 }

@@ -162,7 +162,7 @@ function paintLine(context, line, from, to, width) {
   context.stroke();
 }
 
-// Marks the token that is pointed at or kept, and what it is tied to; tells it in words.
+// Marks the token that is pointed at or kept, and what it is tied to; describes it in words.
 function showPointed() {
   const token = at.pointed ?? at.pinned;
   const other = { query: "key", key: "query" };
@@ -180,11 +180,11 @@ function showPointed() {
     });
   }
   paintLines();
-  if (token) tellToken(token, [...tied.values()].sort((a, b) => b.size - a.size));
-  else tell("Point at a token to see its lines alone; click or press Enter to keep them.");
+  if (token) describeToken(token, [...tied.values()].sort((a, b) => b.size - a.size));
+  else setReadout("Point at a token to see its lines alone; click or press Enter to keep them.");
 }
 
-function tellToken(token, tied) {
+function describeToken(token, tied) {
   const [own, others] = token.side === "query" ? [lines.rows, lines.columns] : [lines.columns, lines.rows];
   const parts = [named(own, token.index), token.side === "query" ? " attends to " : " receives attention from "];
   const one = lines.heads.length === 1;
@@ -193,7 +193,7 @@ function tellToken(token, tied) {
     parts.push(k ? ", " : "", named(others, line.other), ` ${formatWeight(line.weight)}${head}`);
   });
   if (!tied.length) parts.push("nothing with a weight that is drawn");
-  tell(...parts);
+  setReadout(...parts);
 }
 
 // --- mouse and keys ----------------------------------------------------------------------------------------------

@@ -191,8 +191,8 @@ function paintBar() {
   const top = row ? 1 : state.scale === "absolute" ? 1 : matrix.tops[0] ?? 0;
   const ends = signed ? [-top, 0, top] : [0, top / (state.scale === "root" ? 4 : 2), top];
   byId("ticks").replaceChildren(...ends.map((value) => make("span", "", formatTick(value))));
-  const told = { row: "share of the row's largest weight", root: "weight, by its square root" };
-  byId("bar-text").textContent = told[state.scale] ?? "weight";
+  const meaning = { row: "share of the row's largest weight", root: "weight, by its square root" };
+  byId("bar-text").textContent = meaning[state.scale] ?? "weight";
 }
 
 function formatTick(value) {
@@ -206,12 +206,12 @@ function showCell(event, none = false) {
   const tip = byId("tip");
   if (!at.cell) {
     tip.hidden = true;
-    tell(none ? "No head is selected." : "Point at a cell, or move with the arrow keys, to see its weight.");
+    setReadout(none ? "No head is selected." : "Point at a cell, or move with the arrow keys, to see its weight.");
     return;
   }
   const { i, j } = at.cell;
   const weight = matrix.weights[i * matrix.m + j];
-  tell(named(matrix.rows, i), " attends to ", named(matrix.columns, j), " with ", make("b", "", formatWeight(weight)),
+  setReadout(named(matrix.rows, i), " attends to ", named(matrix.columns, j), " with ", make("b", "", formatWeight(weight)),
     make("span", "soft", `  (row ${i + 1}, column ${j + 1})`));
   const line = make("span");
   line.append(tokenLabel(matrix.rows.labels[i]), " → ", tokenLabel(matrix.columns.labels[j]));

@@ -2,7 +2,7 @@
 
 let turn = 0;
 
-// Draws what the state tells. A drawing that is overtaken by the next ends early.
+// Draws the state. A drawing that is overtaken by the next ends early.
 async function render() {
   const mine = ++turn;
   const current = () => mine === turn;
@@ -14,7 +14,7 @@ async function render() {
     await { text: drawText, head: drawHead, model: drawModel, matrix: drawMatrix }[state.view](current);
     if (current()) await showHeadNumbers(current);
   } catch (error) {
-    tell(`The weights can't be read: ${error.message}`);
+    setReadout(`The weights can't be read: ${error.message}`);
     throw error;
   }
   if (current()) byId("panel").setAttribute("aria-busy", "false");
@@ -173,10 +173,10 @@ async function showHeadNumbers(current) {
     const { entropy, distance } = cache.numbers.get(place);
     button.children[1].textContent = entropy === null ? "" : `${formatNumber(entropy)} bits`;
     button.children[2].textContent = distance === null ? "" : formatNumber(distance);
-    const told = [headName(place)];
-    if (entropy !== null) told.push(`entropy ${formatNumber(entropy)} of ${formatNumber(most)} bits`);
-    if (distance !== null) told.push(`mean distance ${formatNumber(distance)}`);
-    button.setAttribute("aria-label", told.join(", "));
+    const label = [headName(place)];
+    if (entropy !== null) label.push(`entropy ${formatNumber(entropy)} of ${formatNumber(most)} bits`);
+    if (distance !== null) label.push(`mean distance ${formatNumber(distance)}`);
+    button.setAttribute("aria-label", label.join(", "));
   }
 }
 

@@ -37,7 +37,7 @@ function settle() {
 }
 
 const LONG = 64; // tokens
-let start = { ...state }; // what the address needn't tell
+let start = { ...state }; // what the address needn't contain
 
 // Where to begin: of a translator's cross-attention the last layer but one aligns best (Garg et al. 2019).
 function begin() {
@@ -71,7 +71,7 @@ function toHash() {
   return `#${values}`;
 }
 
-// Takes what the address tells; what it doesn't tell, or tells wrongly, stays.
+// Takes what the address contains; what is missing there, or wrong, stays.
 function fromHash(hash) {
   const values = new URLSearchParams(hash.replace(/^#/, ""));
   const find = (list, wanted) => list.findIndex((name) => String(name) === wanted);

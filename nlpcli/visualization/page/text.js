@@ -15,7 +15,7 @@ async function drawText() {
     for (const word of sentence.words) {
       if (word.spaced) text.append(" ");
       const label = tokenLabel(word.text);
-      label.dataset.told = `${formatWeight(word.weight)} of sentence ${number + 1}`;
+      label.dataset.readout = `${formatWeight(word.weight)} of sentence ${number + 1}`;
       shade(label, word.weight / top);
       text.append(label);
     }
@@ -23,7 +23,7 @@ async function drawText() {
     return item;
   }));
   byId("text-legend").textContent = attention().meaning;
-  tell("Point at a word to see its weight.");
+  setReadout("Point at a word to see its weight.");
 }
 
 // The color of a share of the largest weight, with a text that can be read on it.
@@ -38,7 +38,7 @@ function shade(element, share) {
 
 function listenToText() {
   byId("sentences").addEventListener("pointerover", (event) => {
-    const label = event.target.closest("[data-told]");
-    if (label) tell(make("b", "", label.textContent), ": ", label.dataset.told);
+    const label = event.target.closest("[data-readout]");
+    if (label) setReadout(make("b", "", label.textContent), ": ", label.dataset.readout);
   });
 }
