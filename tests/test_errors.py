@@ -65,5 +65,5 @@ def test_no_metric_is_both_here_and_absent():
         (RuntimeError("shapes cannot be multiplied"), False),
     ],
 )
-def test_a_lack_of_memory_is_told_from_other_errors(error, memory):
+def test_a_lack_of_memory_is_distinguished_from_other_errors(error, memory):
     assert is_out_of_memory(error) is memory

@@ -30,7 +30,7 @@ class PositionBias(Protocol):
 class PassBias:
     """A `ScoreBias` out of a module that depends on distances only, for one pass.
 
-    What one layer has asked for, the next is given again.
+    What one layer has computed is returned to the next one again.
     """
 
     def __init__(self, module: PositionBias) -> None:

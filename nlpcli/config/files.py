@@ -30,7 +30,7 @@ _LONGEST_NAME = 255  # bytes
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns what the system says while `path` is written into a sentence for the user."""
+    """Turns system errors while `path` is written into a sentence for the user."""
     try:
         yield
     except OSError as error:
@@ -187,7 +187,7 @@ def write_again(source: Path, path: Path) -> None:
 def new_directory(path: Path, *, replace: bool | Callable[[], bool] = False) -> Iterator[Path]:
     """A folder that appears at `path` complete or not at all: fill the one that is given, it is renamed at the end.
 
-    replace: whether what is at `path` gives way; a function is asked before the folder is filled, and again when
+    replace: whether what is at `path` gives way; a function is called before the folder is filled, and again when
     something is found there afterwards. A folder that holds nothing but leftovers always gives way.
 
     Raises: AlreadyThere when something is at `path` and stays, also when another process put it there meanwhile;

@@ -145,7 +145,7 @@ class GridConfig(Strict):
         return self
 
     def shown(self) -> dict[str, str]:
-        """Heading -> setting, of the columns that were asked for."""
+        """Heading -> setting, of the requested columns."""
         if isinstance(self.columns, dict):
             return self.columns
         short = [name.rpartition(".")[2] for name in self.columns]

@@ -1,4 +1,4 @@
-"""Tables from a name to the thing it stands for, imported only when it is asked for."""
+"""Tables from a name to the thing it stands for, imported only when it is looked up."""
 
 from __future__ import annotations
 

@@ -125,12 +125,12 @@ class ModelConfig(Strict):
 
     @property
     def segment_count(self) -> int:
-        """The kinds of segments that the model tells apart; 0: none."""
+        """The kinds of segments that the model distinguishes; 0: none."""
         return 0
 
     @property
     def sentence_splitting(self) -> SentenceSplitting | None:
-        """How a text is split into the sentences that the model tells apart; None: it reads texts whole."""
+        """How a text is split into the sentences that the model distinguishes; None: it reads texts whole."""
         return None
 
     @property

@@ -94,7 +94,7 @@ def modules(names: Mapping[str, str], ours: str = "", theirs: str = "", *, bias:
 
 
 def has(config: Config, name: str) -> bool:
-    """Whether a model of this configuration has the weight `name`; only asked for what may be left out."""
+    """Whether a model of this configuration has the weight `name`; only called for what may be left out."""
     part, _, kind = name.rpartition(".")
     if config.get("family", DEFAULT) != DEFAULT:
         return True

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as Core
 from tokenizers import processors
 
 from nlpcli.text import Tokenizer
-from nlpcli.text.tokenizers_failures import failures_told
+from nlpcli.text.tokenizers_failures import library_errors
 
 Layout = Mapping[str, Any]
 _SAMPLES = ("a", "the", "1", "中")
@@ -55,7 +55,7 @@ def layout_of(tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, Any]
     """The layout that a tokenizer from elsewhere gives a model of this configuration; None for that of its family."""
     if tokenizer.kind != "huggingface":
         return None
-    with failures_told():
+    with library_errors():
         core = Core.from_str(tokenizer.model.to_bytes().decode())
         core.no_padding()
         core.no_truncation()

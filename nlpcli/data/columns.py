@@ -36,7 +36,7 @@ TARGETS = (
     "entailmentjudgment", "sentiment", "polarity", "acceptable", "acceptability", "emotion", "emotions", "intent",
     "rating", "stars", "relation", "summary", "highlights", "translation", "answer", "answerkey", "output", "reference",
 )  # fmt: skip
-"""More of them; where several are there, the user has to say which."""
+"""More of them; where several are there, the user has to choose one."""
 
 IDS = ("id", "idx", "index", "guid", "pairid", "fname")
 
@@ -49,7 +49,7 @@ class Columns:
     """Which columns hold what, by name (header, JSON key) or by number counted from 1; None: found by usual names.
 
     format: one of FORMATS; `auto` goes by the file's name, then by its first line. header: whether the first row of a
-    table names the columns; `auto`: it does if a column is asked for by a name, or if two of its cells are usual names,
+    table names the columns; `auto`: it does if a column is selected by a name, or if two of its cells are usual names,
     or one that could hardly be data, such as `label` or `sentence1` (of one column: if it is any usual name).
     label: several columns by commas ("summary1,summary2") make a label of several parts. blank_lines: whether a blank
     line between rows is an example without text, as filters need it; else it is skipped.
@@ -77,7 +77,7 @@ class Columns:
 
     @property
     def named(self) -> list[str]:
-        """All columns that were asked for."""
+        """All requested columns."""
         label = self.label.split(",") if self.label else []
         return [name for name in (self.text, self.text2, *label, *self.choices, self.id) if name]
 
@@ -110,7 +110,7 @@ def squashed(name: str) -> str:
 
 
 def column_number(name: str) -> int | None:
-    """The number, from 1, by which a column is asked for; None where it is asked for by its name."""
+    """The number, from 1, by which a column is selected; None where it is selected by its name."""
     return parse_int(name) if name.isascii() and name.isdecimal() else None
 
 
@@ -157,7 +157,7 @@ def by_names(columns: Columns, names: Sequence[str], *, texts: int | None, label
 
     texts: how many there have to be; None: 2 if text2 is named, or if text is not and a usual pair is there; else 1.
 
-    Raises: NlpcliError for a column that is not there, and where it can't be told which is meant.
+    Raises: NlpcliError for a column that is not there, and where it is ambiguous which is meant.
     """
     width, usual = len(names), Usual(names, place)
     first = None if columns.text is None else find(columns.text, names, width, place)
@@ -177,7 +177,7 @@ def by_names(columns: Columns, names: Sequence[str], *, texts: int | None, label
     places = tuple(i for i in found or () if i is not None)
     if found is None or len(places) < len(found):
         what = "the second text" if found is None and taken else "the texts" if found is None else "the text"
-        raise _cannot_tell(what, names, place, "--text2" if taken else "--text")
+        raise _unclear_column(what, names, place, "--text2" if taken else "--text")
     id = find(columns.id, names, width, place) if columns.id else usual.first(IDS, set(places), None)
     label = _label(columns, names, usual, set(places), labelled=labelled, place=place)
     return Places(places, label, id)
@@ -193,7 +193,7 @@ def by_numbers(
     beside other columns with other cells; or single words, with at most half as many different ones as the last
     column has different cells. Columns that are left over are an error unless all that is needed is named.
 
-    Raises: NlpcliError for a column that is not there, and where it can't be told which is meant.
+    Raises: NlpcliError for a column that is not there, and where it is ambiguous which is meant.
     """
     width = len(rows[0])
     named = {"text": columns.text, "text2": columns.text2}
@@ -262,7 +262,7 @@ class Usual:
         return [i for i in found if i is not None]
 
     def pair(self, explicit: Sequence[int | None]) -> tuple[int, int] | None:
-        """The first pair of usual names that is there and has the columns that were asked for. Raises: as `first`."""
+        """The first pair of usual names that is there and has the requested columns. Raises: as `first`."""
         for names in PAIRS:
             places = [self._places.get(name, []) for name in names]
             if not all(places) or any(i is not None and i not in p for i, p in zip(explicit, places, strict=True)):
@@ -275,13 +275,13 @@ class Usual:
         return None
 
 
-def ambiguous(found: Sequence[int], names: Sequence[str], place: str, option: str | None) -> NlpcliError:
+def ambiguous(places: Sequence[int], names: Sequence[str], place: str, option: str | None) -> NlpcliError:
     """The error for columns, from 0, that all have the wanted name. option: the option that names one; None: the call
     gives the name itself, so its number goes in the same place."""
-    numbers = [str(i + 1) for i in found]
+    numbers = [str(i + 1) for i in places]
     which = f"{', '.join(numbers[:-1])} and {numbers[-1]}"
-    different = list(dict.fromkeys(names[i] for i in found))
-    both = "both" if len(found) == 2 else "all"
+    different = list(dict.fromkeys(names[i] for i in places))
+    both = "both" if len(places) == 2 else "all"
     problem = f"are {both} named '{listed(different)}'"
     if len(different) > 1:
         problem = f"have names that mean the same: {listed(different)}"
@@ -314,11 +314,11 @@ def _label(
     if references and not found:
         return tuple(references)
     if labelled:
-        raise _cannot_tell("the label", names, place, "--label")
+        raise _unclear_column("the label", names, place, "--label")
     return None
 
 
-def _cannot_tell(what: str, names: Sequence[str], place: str, option: str) -> NlpcliError:
+def _unclear_column(what: str, names: Sequence[str], place: str, option: str) -> NlpcliError:
     return NlpcliError(
         f"{place}: it is not clear which column contains {what}; the columns are: {listed(names)}",
         hint=f"name the column with {option}",

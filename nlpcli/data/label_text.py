@@ -40,7 +40,7 @@ def stripped(text: str) -> str:
 
 
 def look_alike(labels: Iterable[str]) -> tuple[str, str] | None:
-    """Two of the labels that a reader can't tell apart, None where there are none.
+    """Two of the labels that a reader can't distinguish, None where there are none.
 
     They differ only in characters that can't be seen, in kinds of spaces, or in how accents are encoded.
     """
@@ -115,7 +115,7 @@ def split_labels(label: str | Sequence[str] | None, separator: str = ",") -> tup
 def join_labels(labels: Sequence[str], separator: str = ",") -> str:
     """Labels as one cell that `split_labels` reads as the same labels.
 
-    They stand between separators where these tell them apart, and as a JSON list where a label has the separator in it
+    They stand between separators where these keep them apart, and as a JSON list where a label has the separator in it
     or begins with a bracket.
     """
     plain = separator.join(labels)

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 _ORDERS = (2, 3, 4)
-_BITS = 18  # k-grams are told apart by so many bits of a hash
+_BITS = 18  # k-grams are distinguished by so many bits of a hash
 _OUTSIDE = 0  # the bucket of k-grams that reach into the next line; it has no weight
 _SMOOTHING = 0.5
 _LINE_END = 10

@@ -1,4 +1,4 @@
-"""Pairs of segments to tell successors from strangers, or the right order from the wrong one.
+"""Pairs of segments to distinguish successors from strangers, or the right order from the wrong one.
 
 Sources: Devlin et al. 2019, 3.1 and A.2, and the code released with it; Liu et al. 2019, 4.2; Lan et al. 2020, 3.1.
 """

@@ -76,14 +76,14 @@ def shown(path: Path | str) -> str:
 
 
 def inner_suffix(path: Path | str) -> str:
-    """The suffix that tells the format, below one that tells the compression: `.jsonl` of `a.jsonl.gz`."""
+    """The suffix of the format, below one of the compression: `.jsonl` of `a.jsonl.gz`."""
     path = Path(path)
     return Path(path.stem).suffix.lower() if path.suffix.lower() in _SUFFIXES else path.suffix.lower()
 
 
 @contextmanager
 def open_bytes(path: Path | str) -> Iterator[io.BufferedIOBase]:
-    """The decompressed bytes of a file, or of standard input for "-"; what is compressed is told by its first bytes.
+    """The decompressed bytes of a file, or of standard input for "-"; compression is recognized by the first bytes.
 
     Raises: NlpcliError for a missing or unreadable file, a folder, and compressed data that is damaged or cut off
         (also while the stream is read inside the `with`).
@@ -107,7 +107,7 @@ def open_bytes(path: Path | str) -> Iterator[io.BufferedIOBase]:
 
 
 def check_opens(path: Path | str) -> None:
-    """Raises what `open_bytes` would: a missing file is better told before hours of work than after.
+    """Raises what `open_bytes` would: a missing file is better reported before hours of work than after.
 
     Standard input and pipes are left alone, since they can be read only once.
     """

@@ -69,7 +69,7 @@ class TextSource:
             raise NlpcliError(f"there is no column {self.column}: columns are numbered from 1")
 
     def format_of(self, path: Path | str) -> str:
-        """The format of one file as far as its name tells; `auto` where its content has to."""
+        """The format of one file as far as its name shows it; `auto` where its content has to."""
         return _BY_SUFFIX.get(inner_suffix(path), "auto") if self.format == "auto" else self.format
 
 

@@ -64,10 +64,10 @@ def multirc(record: Record, place: str) -> Iterator[Example]:
     passage = _member(record, "passage", dict, place)
     paragraph = re.sub(r"</?b>", "", re.sub(r"<br>", " ", _text(passage, "text", place)))
     for question in _member(passage, "questions", list, place):
-        asked = _text(question, "question", place)
+        text = _text(question, "question", place)
         for answer in _member(question, "answers", list, place):
             id = ":".join(_idx(part, place) for part in (record, question, answer))
-            yield Example((paragraph, f"{asked} {_text(answer, 'text', place)}"), _label(answer, place), place, id)
+            yield Example((paragraph, f"{text} {_text(answer, 'text', place)}"), _label(answer, place), place, id)
 
 
 def record(record: Record, place: str) -> Iterator[Example]:
@@ -106,13 +106,13 @@ def _filled(record: Record, place: str, *, last: int) -> Iterator[Example]:
         candidates.setdefault(text[start:end])
     shown = re.sub(r"\s*@highlight\s*", " ", text).strip()
     for query in _member(record, "qas", list, place):
-        asked, right = _text(query, "query", place), None
+        question, right = _text(query, "query", place), None
         if query.get("answers") is not None:
             right = {_text(answer, "text", place) for answer in _member(query, "answers", list, place)}
         group = f"{_idx(record, place)}:{_idx(query, place)}"
         for candidate in candidates:
             label = None if right is None else "true" if candidate in right else "false"
-            yield Example((shown, asked.replace(_GAP, candidate)), label, place, f"{group}:{candidate}")
+            yield Example((shown, question.replace(_GAP, candidate)), label, place, f"{group}:{candidate}")
 
 
 def _marked(text: str, span: str, word: int) -> str:

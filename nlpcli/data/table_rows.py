@@ -64,8 +64,8 @@ def read_rows(
     `labeled-lines`: the first word of a line is its label, as in `LOC:city What county …` (columns `label`, `text`,
     and `coarse`, the label up to a colon) or `__label__city What county …`, where there can be several; `lines`: the
     line is the only cell. `auto`: see `format_of`.
-    is_header: tells from the cells of the first row of a table whether they are names. named: columns that were asked
-    for, among them paths into JSON objects such as `data.text`.
+    is_header: decides from the cells of the first row of a table whether they are names. named: requested
+    columns, among them paths into JSON objects such as `data.text`.
     blank_lines: whether each blank line between rows, before a header too, is a row (see `Row.is_blank`); else it is
     skipped.
 
@@ -183,7 +183,7 @@ def _cells(lines: Sequence[str], separator: str) -> list[list[str]]:
 
 
 def record_row(record: dict[str, Any], place: str, named: Sequence[str] = ()) -> Row:
-    """A JSON object as a row. named: columns that were asked for; what stands deeper is a cell under its path, too."""
+    """A JSON object as a row. named: requested columns; what stands deeper is a cell under its path, too."""
     cells = dict(record)
     for name in named:
         if name not in cells and "." in name:

@@ -88,7 +88,7 @@ def entities(tags: Sequence[str]) -> list[Entity]:
     return found
 
 
-def write_tags(found: Sequence[Entity], length: int, scheme: str) -> list[str]:
+def write_tags(entities: Sequence[Entity], length: int, scheme: str) -> list[str]:
     """The tags of a sentence of `length` words with these entities, in order and without overlap.
 
     Raises: NlpcliError for an unknown scheme or entities that overlap or leave the sentence.
@@ -96,13 +96,13 @@ def write_tags(found: Sequence[Entity], length: int, scheme: str) -> list[str]:
     scheme = scheme_name(scheme)
     tags = ["O"] * length
     last: Entity | None = None
-    for number, entity in enumerate(found):
+    for number, entity in enumerate(entities):
         if entity.start < (last.end if last else 0) or not entity.start < entity.end <= length:
             raise NlpcliError(
                 f"the entity {entity.type} (words {entity.start + 1} to {entity.end}) overlaps another one, "
                 f"or is not inside its sentence of {counted(length, 'word')}"
             )
-        following = found[number + 1] if number + 1 < len(found) else None
+        following = entities[number + 1] if number + 1 < len(entities) else None
         letters = _letters(
             entity.end - entity.start,
             scheme,
@@ -171,7 +171,7 @@ def scheme_name(name: str) -> str:
 
 
 def _letters(length: int, scheme: str, *, after_same: bool, before_same: bool) -> str:
-    """The prefixes of an entity, one a word, told whether entities of its type touch it."""
+    """The prefixes of an entity, one a word. after_same, before_same: whether an entity of its type touches it."""
     if scheme in ("IOBES", "BILOU"):
         inside, end, single = ("I", "E", "S") if scheme == "IOBES" else ("I", "L", "U")
         return single if length == 1 else "B" + inside * (length - 2) + end

@@ -23,7 +23,7 @@ _NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _FRACTION = re.compile(rb"[-+]?\d*\.\d+(?:[eE][-+]?\d+)?")
 _FASTTEXT = b"\xba\x16\x4f\x2f"  # how fastText's binary models begin
 _ZIP = b"PK\x03\x04"
-_LOOKED_AT = 100  # lines in which a zero byte tells a binary file
+_LOOKED_AT = 100  # lines in which a zero byte shows a binary file
 _FORM = "each line must be a word and its numbers, separated by spaces"
 
 
@@ -130,7 +130,7 @@ def _split(line: bytes, width: int, place: str) -> tuple[str, list[bytes]]:
     line = line.replace(b"\t", b" ")
     parts = line.rsplit(b" ", width)
     found = len(parts) - 1
-    if found == width:  # a word that ends in numbers tells a vector that is too long
+    if found == width:  # a word that ends in numbers shows that the vector is too long
         extra = 0
         before = parts[0].split(b" ")
         while extra < len(before) - 1 and _FRACTION.fullmatch(before[-1 - extra]):

@@ -167,10 +167,10 @@ class AlignmentErrorRate(ExampleMetric):
             )
 
 
-def _agreeing(found: Sequence[Pairs], references: Sequence[Pairs]) -> tuple[int, int]:
+def _agreeing(predictions: Sequence[Pairs], references: Sequence[Pairs]) -> tuple[int, int]:
     """How many links are in the reference, as they are and with their two words exchanged."""
-    correct = sum(len(links & expected) for links, expected in zip(found, references, strict=True))
-    turned = sum((j, i) in expected for links, expected in zip(found, references, strict=True) for i, j in links)
+    correct = sum(len(links & expected) for links, expected in zip(predictions, references, strict=True))
+    turned = sum((j, i) in expected for links, expected in zip(predictions, references, strict=True) for i, j in links)
     return correct, turned
 
 

@@ -88,7 +88,7 @@ class Bleu(SacreMetric):
     def build(self, *, sentence: bool = False) -> sacrebleu.metrics.BLEU:
         return sacrebleu.metrics.BLEU(
             tokenize=self.tokenize,
-            force=True,  # its suspicion of tokenised text is told by `cautions`
+            force=True,  # its warning about tokenized text is given by `cautions`
             effective_order=self._effective_order or sentence,
             **self._settings,
         )

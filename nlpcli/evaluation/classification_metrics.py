@@ -35,7 +35,7 @@ class LabelCounts:
 
     Each of the three is a pair of arrays: examples (m,) and labels (m,), numbers of `labels`; an example may stand in
     it any number of times, so that sets of labels and the entities of sentences are counted alike. chosen: whether
-    `labels` were asked for, so that one that does not occur counts as 0, or are those that were found.
+    `labels` were given, so that one that does not occur counts as 0, or are those that were found.
     """
 
     labels: tuple[Label, ...]
@@ -191,18 +191,18 @@ class F1(ExampleMetric):
         missing = [label for label in self.labels or () if label not in references[0]]
         return found + [f"the label '{label}' of --labels does not occur in the reference" for label in missing]
 
-    def _positive(self, found: set[Label]) -> Label:
-        usual = [label for label in ("1", 1, True) if label in found]
+    def _positive(self, labels: set[Label]) -> Label:
+        usual = [label for label in ("1", 1, True) if label in labels]
         if self.positive is None:
-            if len(found) > 2 or not usual:
-                named = ", ".join(sorted(map(str, found)))
+            if len(labels) > 2 or not usual:
+                named = ", ".join(sorted(map(str, labels)))
                 raise NlpcliError(
                     f"a binary F1 needs a positive label, and the labels are {named}",
                     hint="name the positive label with --positive LABEL",
                 )
             return usual[0]
-        if self.positive not in found:
-            raise unknown("positive label", str(self.positive), sorted(map(str, found)))
+        if self.positive not in labels:
+            raise unknown("positive label", str(self.positive), sorted(map(str, labels)))
         return self.positive
 
 

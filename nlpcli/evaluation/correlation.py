@@ -3,7 +3,7 @@
     r = Σ (x - x̄)(y - ȳ) / sqrt(Σ (x - x̄)² · Σ (y - ȳ)²)
 
 over the numbers themselves (Pearson) or over their ranks, the mean of their places for equal ones (Spearman). Where
-one side is constant there is no correlation: the value is 0 and `cautions` says so.
+one side is constant there is no correlation: the value is 0 and `cautions` reports it.
 """
 
 from __future__ import annotations

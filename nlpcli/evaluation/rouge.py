@@ -129,7 +129,7 @@ class Rouge(LineMetric, ExampleMetric, Generic[Prepared]):
         return f"stem:{self.stemmer}|tok:{self.tokenizer}|refs:{self.several}"
 
     def tokens(self, text: str) -> Tokens:
-        """The tokens of a text, stemmed if that was asked for."""
+        """The tokens of a text, stemmed if that was requested."""
         lowered = text.lower()
         found = _ASCII.findall(lowered) if self.tokenizer == "ascii" else lowered.translate(_WORDS).split()
         if self._stem is None:

@@ -1,4 +1,4 @@
-"""What every metric gives back, and what it may be asked for."""
+"""What every metric returns, and the options it may have."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Score:
     def as_dict(self, metric: str | None = None) -> dict[str, Any]:
         """All fields in full precision; low and high are None without an interval, others without a value left out.
 
-        metric: the name the score is asked for by, where it differs from that in print (bleu, BLEU).
+        metric: the name by which a user selects the score, where it differs from that in print (bleu, BLEU).
         """
         bounds = {"low": self.low, "high": self.high}
         optional = {"mean": self.mean, "p_value": self.p_value}

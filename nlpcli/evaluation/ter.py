@@ -34,7 +34,7 @@ class _Settings(TypedDict):
 
 
 class Ter(SacreMetric):
-    """TER; like Tercom it ignores case unless told otherwise, so `lowercase` only states what holds anyway."""
+    """TER; like Tercom it ignores case by default, so `lowercase` only states what holds anyway."""
 
     options: ClassVar[frozenset[str]] = frozenset(
         {"lowercase", "ter_normalized", "ter_no_punct", "ter_asian_support", "ter_case_sensitive"}

@@ -17,7 +17,7 @@ def sinusoids(length: int, width: int, *, start: int = 0, halves: bool = False) 
     halves: all sines, then all cosines, as in tensor2tensor, Marian and PEGASUS; a permutation of the columns.
     Returns: (length, width) float32 for the positions start … start + length - 1.
     """
-    if torch.get_default_device().type == "meta":  # only the shape is asked for
+    if torch.get_default_device().type == "meta":  # only the shape is needed
         return torch.empty(length, width)
     position = torch.arange(start, start + length, dtype=torch.float64)[:, None]
     rate = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)

@@ -29,7 +29,7 @@ _FILLING = ("normal_", "uniform_")
 
 
 class _NoValues(TorchFunctionMode):
-    """Fills nothing: where only shapes are asked for, these functions of the meta device take a second to load."""
+    """Fills nothing: where only shapes are needed, these functions of the meta device take a second to load."""
 
     def __torch_function__(
         self,

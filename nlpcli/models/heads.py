@@ -128,7 +128,7 @@ class TokenHead(nn.Module):
 class VectorHead(nn.Module):
     """A text's vector: its pooled state, of length 1 if `normalize` (Reimers and Gurevych 2019, section 3).
 
-    (rows, n, width) -> (rows, width). classes: of pairs of texts, which `compare` tells apart; 0 for none. product:
+    (rows, n, width) -> (rows, width). classes: of pairs of texts, which `compare` distinguishes; 0 for none. product:
     by u * v, too (Conneau et al. 2017, figure 1).
     """
 

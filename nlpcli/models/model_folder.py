@@ -48,7 +48,7 @@ class _Description(ModelFacts):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready for use. `info` holds the task, the languages and whatever else was said when it was saved.
+    """A model ready for use. `info` holds the task, the languages and whatever else was given when it was saved.
 
     own_tokenizer: None for a model that came without one. source_tokenizer: of a model that reads sources with another
     tokenizer than it writes with, else None.
@@ -75,7 +75,7 @@ class LoadedModel:
 
 
 def no_tokenizer(path: Path, hint: str | None = None) -> NlpcliError:
-    """What is said of a model that came without a tokenizer, where one is needed."""
+    """The error message for a model that came without a tokenizer, where one is needed."""
     usual = "copy the tokenizer's files into the Hugging Face folder, and convert it again if it was converted"
     return NlpcliError(f"{path}: the model folder has no tokenizer", hint=hint or usual)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 class Row:
     """One sequence: ids, and the kind of segment of each, special tokens included.
 
-    sentences: the number of each token's sentence, from 0, and -1 of special tokens, where the model tells them apart.
+    sentences: the number of each token's sentence, from 0, -1 of special tokens, where the model distinguishes them.
     """
 
     ids: Sequence[int] | np.ndarray
@@ -64,7 +64,7 @@ class Rows:
 
 
 def stack(rows: Sequence[Row], pad: int, *, segments: bool = True) -> Rows:
-    """Rows as tensors, filled up with `pad` at the end. segments: whether the model tells kinds of segments apart."""
+    """Rows as tensors, filled up with `pad` at the end. segments: whether the model distinguishes kinds of segments."""
     lengths = np.array([len(row.ids) for row in rows])
     ids = np.full((len(rows), lengths.max()), pad, dtype=np.int64)
     kinds = np.zeros_like(ids)

@@ -340,7 +340,7 @@ class Encoder(WithVocabulary):
 
 
 def _known(x: Tensor) -> bool:
-    """Whether numbers of x can be asked for: asking a GPU makes every step wait for it, and a graph has none yet."""
+    """Whether values of x can be read: on a GPU every step would wait for them, and a graph has none yet."""
     return x.device.type == "cpu" and not torch.compiler.is_exporting()
 
 

@@ -1,7 +1,7 @@
 """XLNet (Yang et al. 2019): an encoder that learns from every order of factorisation, with Transformer-XL's memory.
 
 Two streams share all weights. The content stream h holds what a position is once its token is known; the query stream
-g holds what can be said of a position from the tokens before it in the order z, without its own:
+g holds what is known of a position from the tokens before it in the order z, without its own:
 
     h_i = attention(query = h_i, keys and values = h_j of z_j <= z_i)
     g_i = attention(query = g_i, keys and values = h_j of z_j <  z_i)          (section 2.3)
@@ -31,7 +31,7 @@ from nlpcli.models.transformer_xl import RelativeLayer, remembered
 class XLNet(Backbone):
     """A bidirectional encoder that can also predict tokens in a given order of factorisation.
 
-    Segments are told apart by whether query and key share one, with trained vectors of each layer (section 2.5). The
+    Segments are distinguished by whether query and key share one, with trained vectors of each layer (section 2.5). The
     memory is per layer the states that entered it, at most the last `memory_length`, without gradients; it counts as
     segment 0. A query that may see nothing (the first of an order, without memory) reads zeros.
     """

@@ -1,4 +1,4 @@
-"""Where the sentences of a text end, for models that tell them apart: found in the text, marked by a token."""
+"""Where the sentences of a text end, for models that distinguish them: found in the text, marked by a token."""
 
 from __future__ import annotations
 

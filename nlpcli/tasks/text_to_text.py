@@ -1,6 +1,6 @@
-"""Text to text: whatever can be asked in words and answered in words.
+"""Text to text: any task whose input and output are texts.
 
-p(y | x) = Π_t p(y_t | y_<t, x), trained by cross-entropy; a prefix before x says which task is meant (Raffel et al.
+p(y | x) = Π_t p(y_t | y_<t, x), trained by cross-entropy; a prefix before x names the task (Raffel et al.
 2020, section 2.4): `summarize: `, `cola sentence: `. A decoder reads x and y in one stream, after words that ask for y,
 such as GPT-2's `TL;DR:` (Radford et al. 2019, section 3.6), the prefix "{text} TL;DR:" here; only y is learned.
 """

@@ -19,7 +19,7 @@ from nlpcli.text.detokenization import SPACE_MARK, printable, word_starts
 from nlpcli.text.offsets import Encoded, encode_by_library
 from nlpcli.text.special_tokens import SpecialTokens
 from nlpcli.text.tokenizer_model import TrainingOptions
-from nlpcli.text.tokenizers_failures import check_rules, failures_told
+from nlpcli.text.tokenizers_failures import check_rules, library_errors
 from nlpcli.text.tokenizers_threads import quiet_threads
 from nlpcli.text.vocabulary_limits import no_sampling
 
@@ -40,7 +40,7 @@ class HuggingFaceModel:
         content = parse(data)
         self.raw_pieces = vocabulary(content)
         self.pieces = [printable(piece.replace(" ", SPACE_MARK)) for piece in self.raw_pieces]
-        with failures_told():
+        with library_errors():
             self._core = Tokenizer.from_str(json.dumps(_restricted(content, special)))
         self._prefix = ""
         if content["model"]["type"] == "WordPiece":
@@ -65,11 +65,11 @@ class HuggingFaceModel:
         return self._data
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        with failures_told():
+        with library_errors():
             return [found.ids for found in self._core.encode_batch_fast(texts, add_special_tokens=False)]
 
     def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
-        with failures_told():
+        with library_errors():
             all_ids, all_spans = encode_by_library(self._core, texts)
         blanks = self._blanks
         if blanks:  # the library says of a lone mark of a space that it stands for the character behind the space
@@ -84,7 +84,7 @@ class HuggingFaceModel:
         raise no_sampling("huggingface")
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        with failures_told():
+        with library_errors():
             return self._core.decode_batch(list(map(list, ids)), skip_special_tokens=False)
 
     def word_starts(self, ids: Sequence[int]) -> list[bool]:
@@ -101,7 +101,7 @@ def parse(data: bytes) -> dict[str, Any]:
         "type" not in content["model"]
         or not {"added_tokens", "normalizer", "pre_tokenizer", "decoder"} <= content.keys()
     ):
-        with failures_told():
+        with library_errors():
             content = json.loads(Tokenizer.from_str(data.decode()).to_str())
     return content
 

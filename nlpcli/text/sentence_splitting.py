@@ -81,7 +81,7 @@ def sentence_spans(text: str) -> Iterator[tuple[int, int]]:
 def _borders(line: str) -> list[int]:
     """Where sentences end inside a line, from left to right."""
     borders: list[int] = []
-    uncased = None  # asked for only where it matters
+    uncased = None  # computed only where it matters
     quotes_open, counted = False, 0
     start = 0  # of the sentence under way
     for mark in _MARK.finditer(line):

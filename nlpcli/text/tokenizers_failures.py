@@ -14,7 +14,7 @@ MOST_GROWTH = 1000
 
 
 @contextmanager
-def failures_told() -> Iterator[None]:
+def library_errors() -> Iterator[None]:
     """Turns the library's plain exceptions, and the panics of Rust, which are no `Exception`, into an `NlpcliError`."""
     try:
         yield
@@ -64,11 +64,11 @@ def _check_charsmap(part: Mapping[str, Any]) -> None:
         try:
             data = base64.b64decode(charsmap)
         except (binascii.Error, ValueError):
-            return  # the library says so
+            return  # the library reports it
         if not is_charsmap(data):
             raise NlpcliError("tokenizer.json: the compiled rules of the normalizer are damaged")
 
 
 def is_charsmap(data: bytes) -> bool:
-    """Whether SentencePiece's compiled rules are as long as they say: the size of a trie, the trie, and texts."""
+    """Whether SentencePiece's compiled rules are as long as they claim: the size of a trie, the trie, and texts."""
     return not data or (len(data) > 4 and int.from_bytes(data[:4], "little") <= len(data) - 4)

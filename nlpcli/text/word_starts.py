@@ -51,7 +51,7 @@ class WordStarts:
 
     @cached_property
     def _pieces(self) -> _Pieces:
-        """Read when a word is first asked for: spelling a whole vocabulary takes a moment."""
+        """Read when a word is first needed: spelling a whole vocabulary takes a moment."""
         texts = [_text(self._tokenizer, id_, text) for id_, text in enumerate(_decoded(self._tokenizer))]
         return _Pieces(
             begins=np.array([_begins(piece) for piece in texts], dtype=bool),

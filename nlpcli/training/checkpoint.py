@@ -193,7 +193,7 @@ def _load_rest(
     """Everything but the weights. Raises: whatever torch and dictionaries raise for tensors of another run."""
     _load_optimizer(optimizer, parts["optimizer"])
     set_random_state(device, parts["random"])
-    if average is not None:  # one that was asked for only now begins with the weights of now
+    if average is not None:  # one that was requested only now begins with the weights of now
         saved = parts.get("average", parts["model"])
         for name, tensor in average.items():
             tensor.copy_(saved[name])
@@ -210,7 +210,7 @@ def _device_of(model: nn.Module) -> torch.device:
 
 
 class _State(Strict):
-    """What `state.yaml` says: how far the run was, and the digest of each file of tensors beside it."""
+    """The contents of `state.yaml`: how far the run was, and the digest of each file of tensors beside it."""
 
     model_config = ConfigDict(allow_inf_nan=True)  # the perplexity of a bad model is
 
@@ -236,7 +236,7 @@ class _State(Strict):
 
 
 def _state(path: Path) -> _State | None:
-    """What is said of a checkpoint, None when its description is damaged or is that of another step."""
+    """The description of a checkpoint, None when it is damaged or is that of another step."""
     try:
         state = parse(_State, load_yaml(path / "state.yaml"), str(path / "state.yaml"))
     except NlpcliError:

@@ -1,4 +1,4 @@
-"""Where and in which precision a run computes, and the sentence that says so."""
+"""Where and in which precision a run computes, and the sentence that reports it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DEVICES = "choose auto, cpu, cuda, cuda:N or mps"
 
 @dataclass(frozen=True)
 class Machine:
-    """The chosen device and precision; `reason` tells a person why."""
+    """The chosen device and precision; `reason` explains the choice."""
 
     device: torch.device
     precision: str  # "float32", "bfloat16" or "float16"

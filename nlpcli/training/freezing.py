@@ -24,7 +24,7 @@ MODES = ("all", "head", "gradual", "stages")
 
 @dataclass(frozen=True)
 class Stage:
-    """Part of a model, told in words."""
+    """Part of a model, described in words."""
 
     name: str
     parameters: frozenset[nn.Parameter]
@@ -61,7 +61,7 @@ class Plan:
         """
         number = min(self._stage_of(progress), len(self.stages) - 1)
         stage = self.stages[number]
-        said = None
+        message = None
         if number != self._begun:
             self._begun = number
             for parameter in self.trainable:
@@ -69,12 +69,12 @@ class Plan:
             count = sum(parameter.numel() for parameter in stage.parameters)
             total = sum(parameter.numel() for parameter in self.model.parameters())
             trained = f"{count:,} of {counted(total, 'parameter')}"
-            said = f"training {stage.name} from step {progress.step + 1:,}: {trained}"
+            message = f"training {stage.name} from step {progress.step + 1:,}: {trained}"
         if self._still:
             for part in self.model.children():
                 if not any(parameter.requires_grad for parameter in part.parameters()):
                     part.eval()
-        return said
+        return message
 
 
 def make_plan(

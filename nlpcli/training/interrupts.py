@@ -59,7 +59,7 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._number = int(signal.SIGINT)  # of the first signal
         self._meet_at_once = False
         self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
@@ -73,12 +73,12 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
             around = getattr(handler, "__self__", None)
-            if self.asked and isinstance(around, InterruptsBetweenRuns):
+            if self.requested and isinstance(around, InterruptsBetweenRuns):
                 around.number = self._number
 
     def check(self) -> None:
-        """Raises: Interrupted when it was asked for."""
-        if self.asked:
+        """Raises: Interrupted when an interruption was requested."""
+        if self.requested:
             raise Interrupted(self._number)
 
     @contextmanager
@@ -92,7 +92,7 @@ class Interrupts:
             self._meet_at_once = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again, self.asked = self.asked, True
+        again, self.requested = self.requested, True
         if again:
             raise Interruption(number)
         self._number = number

@@ -1,4 +1,4 @@
-"""What a metric's name says of its values: which way it gets better, and in what unit it is given."""
+"""What a metric's name implies about its values: which way it gets better, and in what unit it is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one JSON object a line, each with its step; TensorBoard events as well when asked for.
+"""`metrics.jsonl`: one JSON object a line, each with its step; TensorBoard events as well when requested.
 
 `samples.jsonl` beside it has a line for each evaluation that shows outputs: {"kind", "step", "items"}.
 """

@@ -152,11 +152,11 @@ class Trainer:
         Raises: Interrupted when any process was interrupted.
         """
         clock = time.perf_counter() - self.state.clock if self.processes.first else 0.0
-        self.progress.seconds, asked, count, tokens = self.processes.sums(
-            clock, float(self.state.interrupts.asked), share.count, share.tokens
+        self.progress.seconds, interrupted, count, tokens = self.processes.sums(
+            clock, float(self.state.interrupts.requested), share.count, share.tokens
         )
-        if asked:  # a signal that came while the processes spoke is sent at the next step
-            self.state.interrupts.asked = True
+        if interrupted:  # a signal that came while the processes spoke is sent at the next step
+            self.state.interrupts.requested = True
             if self.processes.several:
                 self.state.interrupts.check()
         return int(count), int(tokens)

@@ -38,8 +38,8 @@ class TrainingStep:
         state, progress, sums = self.state, self.state.progress, self.state.sums
         state.processes.seed_step(state.settings.seed, progress.step)
         state.module.train()
-        if self.plan is not None and (said := self.plan.begin_step(progress)):
-            state.observer.note(said)
+        if self.plan is not None and (message := self.plan.begin_step(progress)):
+            state.observer.note(message)
             self._count_anew()
         if self.before_step is not None:
             self.before_step(progress.step)

@@ -32,7 +32,7 @@ class WeightAverage:
         return True
 
     def evaluated(self, progress: Progress, metric: str, metrics: Mapping[str, float]) -> str | None:
-        """Is told what an evaluation gave; `metric` selects the model. Returns: what has changed, None: nothing."""
+        """Receives an evaluation's metrics; `metric` selects the model. Returns: what has changed, None: nothing."""
         return None
 
     @contextmanager

@@ -41,5 +41,5 @@ def test_of_other_kinds_it_is_what_was_measured():
 @pytest.mark.parametrize(
     ("text", "full"), [("full", True), ("causal", True), ("softmax", True), ("window:4", False), ("linear", False)]
 )
-def test_full_attention_is_told_apart(text, full):
+def test_full_attention_is_distinguished(text, full):
     assert is_full(text) == full

@@ -100,7 +100,7 @@ def test_a_kind_that_looks_one_way_only_is_refused_where_the_other_is_needed(mon
     assert "softmax" in able and not {"linformer", "longformer", "around"} & set(able)
 
 
-def test_the_decoder_of_an_encoder_decoder_attends_as_the_encoder_unless_it_is_told_otherwise():
+def test_the_decoder_of_an_encoder_decoder_attends_as_the_encoder_unless_it_is_set_otherwise():
     shape = {"d_model": 16, "heads": 2, "d_ff": 16, "encoder_layers": 2, "decoder_layers": 2}
 
     def patterns(**changes):

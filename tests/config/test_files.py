@@ -232,7 +232,7 @@ def another_process_puts(folder, monkeypatch, *, before):
     monkeypatch.setattr(os, "replace", replace)
 
 
-def test_who_comes_second_is_told_that_the_folder_is_there(tmp_path, monkeypatch):
+def test_who_comes_second_is_refused_because_the_folder_is_there(tmp_path, monkeypatch):
     another_process_puts(tmp_path / "a", monkeypatch, before=1)
     with pytest.raises(AlreadyThere, match="a already exists"), new_directory(tmp_path / "a") as folder:
         (folder / "ours").write_text("ours")

@@ -1,4 +1,4 @@
-"""What is wrong with a setting is said in this program's own words, with what was meant where that can be told."""
+"""A wrong setting is reported in this program's own words, with what was meant where that can be guessed."""
 
 from __future__ import annotations
 
@@ -128,9 +128,9 @@ def test_no_words_of_pydantic_reach_a_user(path, value):
     try:
         parse(RunConfig, data, "run.yaml")
     except NlpcliError as error:
-        said = error.message.split(" (got ")[0]
-        assert not PYDANTIC.search(said) and len(error.message) < 400
-        assert path.split(".")[0] in said
+        message = error.message.split(" (got ")[0]
+        assert not PYDANTIC.search(message) and len(error.message) < 400
+        assert path.split(".")[0] in message
 
 
 def test_a_setting_named_without_its_section_is_found():

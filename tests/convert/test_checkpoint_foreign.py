@@ -262,7 +262,7 @@ def test_weights_that_would_be_read_forever_are_refused(gpt2, make):
 
 
 @pytest.mark.parametrize("value", ["x", [], {"a": 1}, None])
-def test_a_setting_of_the_wrong_type_is_told_without_the_words_of_python(gpt2, value):
+def test_a_setting_of_the_wrong_type_is_refused_without_the_words_of_python(gpt2, value):
     _, folder = gpt2
     described = json.loads((folder / "config.json").read_text())
     for key in ("n_embd", "n_head", "n_layer", "n_positions", "n_inner", "layer_norm_epsilon", "activation_function"):

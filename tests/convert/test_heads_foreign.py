@@ -99,7 +99,7 @@ def test_one_output_is_a_score_as_it_is(foreign):
     assert item.target == 17.5
 
 
-def test_labels_without_names_are_numbers_and_several_at_once_are_told_apart(foreign):
+def test_labels_without_names_are_numbers_and_several_at_once_are_distinguished(foreign):
     folder, _, _ = foreign("roberta", problem_type="multi_label_classification")
     task = open_task(folder, device="cpu").task
     assert (task.name, task.labels) == ("multi-label", ["0", "1"])

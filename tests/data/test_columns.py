@@ -47,7 +47,7 @@ def test_settings_that_mean_nothing_are_refused():
         (("a", "b"), Columns(header="yes"), True),
     ],
 )
-def test_a_header_is_told_from_data(cells, columns, header):
+def test_a_header_is_distinguished_from_data(cells, columns, header):
     assert columns.is_header(cells) is header
 
 

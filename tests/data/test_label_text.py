@@ -187,5 +187,5 @@ def test_two_labels_that_a_reader_cannot_tell_apart_are_found(one, other):
     assert look_alike(["x", one, "y", other]) == (one, other)
 
 
-def test_labels_that_can_be_told_apart_are_not_called_alike():
+def test_labels_that_can_be_distinguished_are_not_called_alike():
     assert look_alike(["pos", "Pos", "1", "1.0", "01", "e", "\u00e9", "a b", "ab", ""]) is None

@@ -1,4 +1,4 @@
-"""The language of a line is told by what the two sides themselves look like."""
+"""The language of a line is recognized by what the two sides themselves look like."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_lines_of_their_own_side_have_evidence_for_it(evidence):
     assert (second[~exchanged] < 0).mean() > 0.995
 
 
-def test_two_sides_in_one_language_are_not_told_apart():
+def test_two_sides_in_one_language_are_not_distinguished():
     english = lines("train.en.gz")
     sides = Sides()
     sides.count(0, english[::2])

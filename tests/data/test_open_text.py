@@ -9,7 +9,7 @@ from nlpcli.data.open_text import check_opens, open_bytes
 from nlpcli.errors import NlpcliError
 
 
-def test_a_file_that_cannot_be_read_is_told_before_it_is_needed(tmp_path):
+def test_a_file_that_cannot_be_read_is_reported_before_it_is_needed(tmp_path):
     (tmp_path / "text").write_text("a\n")
     (tmp_path / "text.gz").write_text("not compressed")
     check_opens(tmp_path / "text")

@@ -82,7 +82,7 @@ def test_keys_of_objects_may_stand_in_any_order(tmp_path):
         ("1\t5\t2\n1\t6\t3\n", "a.tsv: all numbers in column 'x1' are equal"),
     ],
 )
-def test_what_is_no_table_of_numbers_is_told_with_its_place(tmp_path, text, message):
+def test_what_is_no_table_of_numbers_is_refused_with_its_place(tmp_path, text, message):
     path = write(tmp_path / "a.tsv", text)
     with pytest.raises(NlpcliError) as refused:
         read_points(path)

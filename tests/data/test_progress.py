@@ -6,16 +6,16 @@ from nlpcli.data.progress import followed, following
 
 
 def test_each_step_is_reported_when_it_is_done():
-    told = []
-    with following(lambda *step: told.append(step)):
+    events = []
+    with following(lambda *step: events.append(step)):
         for item in followed("ab", "reading", 2):
-            told.append(item)
-    assert told == [("reading", 0, 2), "a", ("reading", 1, 2), "b", ("reading", 2, 2)]
+            events.append(item)
+    assert events == [("reading", 0, 2), "a", ("reading", 1, 2), "b", ("reading", 2, 2)]
 
 
 def test_without_a_follower_items_go_by_in_silence():
-    told = []
+    events = []
     assert list(followed("ab", "reading")) == ["a", "b"]
-    with following(lambda *step: told.append(step)):
+    with following(lambda *step: events.append(step)):
         pass
-    assert list(followed("ab", "reading")) == ["a", "b"] and told == []
+    assert list(followed("ab", "reading")) == ["a", "b"] and events == []

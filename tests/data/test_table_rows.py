@@ -140,7 +140,7 @@ def test_labels_of_lines_are_those_of_trec_and_fasttext(tmp_path, line, label, t
         ("-", "plain text", "lines"),
     ],
 )
-def test_formats_are_told_by_name_and_first_line(name, first, format):
+def test_formats_are_recognized_by_name_and_first_line(name, first, format):
     assert format_of(name, first) == format
 
 

@@ -82,7 +82,7 @@ def test_broken_characters_in_a_word_are_read_as_such(written):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("a 1 2 3\nb 1 2\n", r"v\.txt:2: the vector has 2 numbers, but 3 are expected from the first line"),
         ("a 1 2 3\nb 0.5 1 2 3\n", r"v\.txt:2: the vector has 4 numbers, but 3 are expected from the first line"),
@@ -103,11 +103,11 @@ def test_broken_characters_in_a_word_are_read_as_such(written):
         (b"PK\x03\x04 archive", "is a zip archive"),
     ],
 )
-def test_what_is_wrong_is_told_with_file_and_line(written, content, said):
-    with pytest.raises(NlpcliError, match=said):
+def test_what_is_wrong_is_refused_with_file_and_line(written, content, message):
+    with pytest.raises(NlpcliError, match=message):
         read_word_vectors(written(content, "v.txt"))
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path):
+def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(NlpcliError, match="no such file"):
         read_word_vectors(tmp_path / "none.txt")

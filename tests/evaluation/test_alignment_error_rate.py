@@ -69,7 +69,7 @@ def test_the_rate_is_that_of_going_over_every_cell(text):
 
 
 @given(TEXTS)
-def test_numbering_and_direction_change_nothing_when_they_are_told(text):
+def test_numbering_and_direction_change_nothing_when_they_are_given(text):
     found, gold = sides(text)
     plain = AlignmentErrorRate().corpus(found, [gold])
     shifted = [
@@ -79,8 +79,8 @@ def test_numbering_and_direction_change_nothing_when_they_are_told(text):
     turned = [
         Links(*(frozenset((j, i) for i, j in pairs) for pairs in (links.sure, links.possible))) for links in found
     ]
-    told = AlignmentErrorRate(one_based="ref", reverse="hyp").corpus(turned, [shifted])
-    assert (told.value, told.details) == (plain.value, plain.details)
+    score = AlignmentErrorRate(one_based="ref", reverse="hyp").corpus(turned, [shifted])
+    assert (score.value, score.details) == (plain.value, plain.details)
 
 
 @given(TEXTS)
@@ -126,7 +126,7 @@ def test_a_word_zero_is_refused_on_the_side_that_is_numbered_from_one():
         AlignmentErrorRate(one_based="both").check(parse_links("0-1", "x"))
 
 
-def test_likely_slips_of_numbering_and_direction_are_told():
+def test_likely_slips_of_numbering_and_direction_are_reported():
     found, gold = links(["0-1 1-2 2-3"]), links(["1-2 2-3 3-4"])
     assert AlignmentErrorRate(one_based="ref").cautions(found, [gold]) == []
     [caution] = AlignmentErrorRate().cautions(found, [gold])

@@ -69,7 +69,7 @@ def test_normalisation_drops_case_punctuation_articles_and_spaces():
     assert ExactMatch(normalize_answers="none").corpus(["cats"], [[("the Cat's!",)]]).value == 0
 
 
-def test_questions_with_and_without_answers_are_told_apart():
+def test_questions_with_and_without_answers_are_distinguished():
     gold = [("Paris", "in Paris"), (), ("",), ("blue",)]
     score = squad_metrics.answer_f1(gold, ["Paris", "", "London", None])
     assert score.value == 50

@@ -192,7 +192,7 @@ def test_wrong_settings_are_refused(arguments, said):
         add_lora(made("encoder"), **{"rank": 1, "alpha": 1, **arguments})
 
 
-def test_a_misspelt_target_is_told_the_right_one():
+def test_a_misspelt_target_is_refused_with_the_right_one():
     with pytest.raises(NlpcliError) as caught:
         add_lora(made("encoder"), rank=1, alpha=1, targets=["querry"])
     assert caught.value.hint == "did you mean 'query'?"

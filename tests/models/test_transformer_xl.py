@@ -58,7 +58,7 @@ def test_one_layer_reads_the_segment_after_the_memorys_part_of_the_text():
 
 
 @torch.inference_mode()
-def test_memory_is_what_entered_each_layer_and_never_longer_than_told():
+def test_memory_is_what_entered_each_layer_and_never_longer_than_its_limit():
     model, tokens = build(memory_length=8), text(3 * LENGTH)
     _, memory = in_segments(model, tokens)
     assert [states.shape for states in memory] == [(2, 8, 16)] * 3

@@ -158,7 +158,7 @@ def logits(model, batch: Rows) -> torch.Tensor:
 
 
 def first_token(ids: torch.Tensor) -> torch.Tensor:
-    """The global tokens of a Longformer of ours, which `transformers` chooses otherwise unless it is told."""
+    """The global tokens of a Longformer of ours, which `transformers` chooses otherwise by default."""
     return (torch.arange(ids.size(1)) < 1).long().expand_as(ids)
 
 
@@ -274,8 +274,8 @@ def exported(run):
 
 def read_by_transformers(folder, name):
     """The model as transformers has it, none of whose weights may be new or left over, and the tokenizer."""
-    model, told = getattr(transformers, name).from_pretrained(folder, output_loading_info=True)
-    assert not told["missing_keys"] and not told["unexpected_keys"]
+    model, report = getattr(transformers, name).from_pretrained(folder, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
     return model.eval(), transformers.AutoTokenizer.from_pretrained(folder)
 
 

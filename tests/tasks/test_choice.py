@@ -67,7 +67,7 @@ def test_numbers_that_never_are_0_count_from_1():
         (["0", None], r"x:2: the label is missing"),
     ],
 )
-def test_a_label_that_names_no_candidate_is_told_with_its_place(labels, message):
+def test_a_label_that_names_no_candidate_is_refused_with_its_place(labels, message):
     examples = [Example(("text", "u", "v"), label, f"x:{n}") for n, label in enumerate(labels, 1)]
     with pytest.raises(NlpcliError, match=message):
         style_of(examples)

@@ -141,7 +141,7 @@ def test_a_task_that_is_not_in_a_batch_learns_nothing_from_it(context, tokenizer
     assert all(parameter.grad is None for parameter in model.tasks["b"].head.parameters())
 
 
-def test_a_task_without_examples_is_told(context):
+def test_a_task_without_examples_is_refused(context):
     with pytest.raises(NlpcliError, match="'b' has no training examples"):
         Mixture([part(context, "a", 2), part(context, "b", 0)], np.array([0.5, 0.5]))
 

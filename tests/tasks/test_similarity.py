@@ -188,9 +188,9 @@ def test_a_task_is_restored_from_its_description():
 
 def test_pooling_goes_by_the_folder_then_by_the_mean():
     assert Similarity.create(examples([None] * 2), context()).head()["pooling"] == "mean"
-    told = Context(TOKENIZER, context().model, {"pooling": "first"}, 40)
-    assert Similarity.create(examples([None] * 2), told).head()["pooling"] == "first"
-    assert Similarity.create(examples([None] * 2), told, pooling="max").head()["pooling"] == "max"
+    first = Context(TOKENIZER, context().model, {"pooling": "first"}, 40)
+    assert Similarity.create(examples([None] * 2), first).head()["pooling"] == "first"
+    assert Similarity.create(examples([None] * 2), first, pooling="max").head()["pooling"] == "max"
 
 
 def test_labels_are_read_where_there_are_any(tmp_path):

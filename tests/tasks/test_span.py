@@ -296,10 +296,10 @@ def test_bad_answers_can_be_left_out_and_counted(tmp_path):
     )
     path = tmp_path / "x.json"
     path.write_text(json.dumps({"data": [{"paragraphs": [{"context": "red tree", "qas": [good, bad]}]}]}))
-    told: list[NlpcliError] = []
-    (found,) = SpanExtraction.read(str(path), Columns(), on_bad=told.append)
+    errors: list[NlpcliError] = []
+    (found,) = SpanExtraction.read(str(path), Columns(), on_bad=errors.append)
     assert found.label == (Answer("tree", 4),)
-    assert "question b" in str(told[0])
+    assert "question b" in str(errors[0])
     with pytest.raises(NlpcliError):
         list(SpanExtraction.read(str(path), Columns()))
 

@@ -71,7 +71,7 @@ def test_tags_of_entities_are_all_that_their_types_can_have():
     assert notes == []
 
 
-def test_iob1_is_learnt_as_bio_and_that_is_said():
+def test_iob1_is_learnt_as_bio_and_that_is_reported():
     examples = examples_of("a/O b/I-PER c/I-PER d/B-PER", "d/I-LOC e/O")
     tags, notes = Tags.found(examples)
     assert tags.scheme == "BIO"
@@ -83,8 +83,8 @@ def test_bioes_stays_as_it_is_and_can_be_asked_for():
     bioes = examples_of("a/S-PER b/O c/B-PER d/I-PER e/E-PER")
     assert Tags.found(bioes) == (Tags(["O", "B-PER", "I-PER", "E-PER", "S-PER"], "IOBES"), [])
     bio = examples_of("a/B-PER b/O c/B-PER d/I-PER e/I-PER")
-    asked, notes = Tags.found(bio, "bioes")
-    assert asked.of(bio[0]) == list(bioes[0].label)
+    tags, notes = Tags.found(bio, "bioes")
+    assert tags.of(bio[0]) == list(bioes[0].label)
     assert len(notes) == 1
 
 
@@ -99,7 +99,7 @@ def test_tags_that_look_like_entities_can_be_taken_as_they_are():
     assert Tags.found(examples_of("a/O b/I-PER"), "none")[0] == Tags(["I-PER", "O"], None)
 
 
-def test_invalid_bio_is_told_with_its_place_and_read_as_conlleval_reads_it():
+def test_invalid_bio_is_reported_with_its_place_and_read_as_conlleval_reads_it():
     examples = examples_of("a/B-PER b/I-PER", "a/O b/I-LOC c/O d/B-LOC", "a/O b/B-PER c/B-PER", "a/O b/I-PER c/I-PER")
     tags, notes = Tags.found(examples)
     assert tags.scheme == "BIO"
@@ -277,7 +277,7 @@ def test_an_lstm_on_frozen_states_learns_too(make_context, make_model, learn, pr
     assert share_right(predict(task, model, TEST)) > 0.97
 
 
-def test_entities_are_told_with_their_characters(make_context, tokenizers):
+def test_entities_are_given_with_their_characters(make_context, tokenizers):
     task = Tagging.create(TRAIN, make_context("encoder", tokenizers["words"]))
     example = Example(("saw", "mr", "anna", "dora", "in", "berlin"))
     tags = ["O", "O", "B-PER", "I-PER", "O", "B-LOC"]

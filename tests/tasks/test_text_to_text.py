@@ -68,7 +68,7 @@ def test_without_a_place_a_pair_is_one_text_after_the_other():
     assert Wording("same: ").source(("a b", "c")) == "same: a b c"
 
 
-def test_a_pair_that_is_only_one_text_is_told_with_its_place(context):
+def test_a_pair_that_is_only_one_text_is_refused_with_its_place(context):
     with pytest.raises(NlpcliError, match=r"train\.tsv:2: the second text is missing"):
         TextToText.create([example()], context, prefix="{text} and {text2}")
     with pytest.raises(NlpcliError, match=r"train\.tsv:2: the second text is missing"):
@@ -102,7 +102,7 @@ def test_a_blank_reference_beside_others_is_missing_and_not_learnt(context):
 
 
 @pytest.mark.parametrize("label", [None, (), (3.0,)])
-def test_an_example_without_text_to_learn_is_told_with_its_place(context, label):
+def test_an_example_without_text_to_learn_is_refused_with_its_place(context, label):
     with pytest.raises(NlpcliError, match=r"train\.tsv:2: the target text is missing"):
         TextToText.create([example(label=label)], context)
 

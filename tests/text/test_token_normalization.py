@@ -37,7 +37,7 @@ def test_a_character_inside_a_word_is_spelled_alike_by_every_kind_but_words(toke
         assert (Spelling(b"e", "inside") in found) == (kind != "words"), kind
 
 
-def test_bytes_are_told_from_characters(tokenizers):
+def test_bytes_are_distinguished_from_characters(tokenizers):
     found = by_kind(tokenizers)
     for kind in ("unigram", "bpe", "chars", "byte-bpe"):
         assert Spelling(b"\xc3", "byte") in found[kind], kind

@@ -176,12 +176,12 @@ def test_ctrl_c_at_any_moment_ends_the_command_with_130_and_leaves_nothing(tmp_p
         time.sleep(pause)
         start = time.monotonic()
         program.send_signal(signal.SIGINT)
-        _, told = program.communicate(timeout=20)
+        _, stderr = program.communicate(timeout=20)
         assert time.monotonic() - start < 5
     assert gone_within(2, children)
-    if b"tok:" in told:  # it was done before
+    if b"tok:" in stderr:  # it was done before
         return
     assert children
     assert program.returncode == 130
-    assert told == b""
+    assert stderr == b""
     assert [path.name for path in tmp_path.iterdir()] == ["text"]

@@ -1,4 +1,4 @@
-"""Scripts and odd characters are told apart."""
+"""Scripts and odd characters are distinguished."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def trained_with_all_pieces(texts):
 
 
 @pytest.mark.parametrize("length", [101, 450, 1000])
-def test_a_long_word_of_the_training_text_is_cut_into_pieces_which_is_told(length):
+def test_a_long_word_of_the_training_text_is_cut_into_pieces_which_is_reported(length):
     word = ("มานีมีตาดีมากวันนี้อากาศดี" * 40)[:length]
     tokenizer = trained_with_all_pieces([word, "มานี มี"] * 3)
     [pieces] = tokenizer.encode([word])
@@ -121,7 +121,7 @@ def test_a_long_word_of_the_training_text_is_cut_into_pieces_which_is_told(lengt
     assert again == pieces
 
 
-def test_a_word_that_would_take_too_long_is_unknown_and_told_and_usual_words_are_not_told():
+def test_a_word_that_would_take_too_long_is_unknown_and_reported_and_usual_words_are_not_reported():
     assert (
         "1 of them has more than 1,000, and becomes <unk>" in trained_with_all_pieces(["ab" * 501, "a b ab"]).model.note
     )

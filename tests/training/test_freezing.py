@@ -238,12 +238,12 @@ def test_gradual_unfreezing_changes_only_what_was_reached(trainer):
     assert not any("embedding" in name for name in found)
 
 
-def test_what_is_trained_is_said_whenever_it_changes(trainer):
+def test_what_is_trained_is_reported_whenever_it_changes(trainer):
     one = trainer(plan=lambda model: make_plan(model, "gradual"))
     one.fit()
     total = sum(parameter.numel() for parameter in one.model.parameters())
-    said = [note.split(":")[0] for note in one.observer.notes]
-    assert said[:3] == [
+    messages = [note.split(":")[0] for note in one.observer.notes]
+    assert messages[:3] == [
         "training head from step 1",
         "training head, encoder.2 from step 5",
         "training head, encoder.2, encoder.1 from step 9",

@@ -21,7 +21,7 @@ def test_the_first_signal_is_noted_and_the_second_interrupts(number):
     with Interrupts() as interrupts:
         interrupts.check()
         send(number)
-        assert interrupts.asked
+        assert interrupts.requested
         with pytest.raises(Interrupted) as met:
             interrupts.check()
         assert interrupt_status(met.value) == 128 + number

@@ -137,8 +137,8 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(run_clm, quiet):
     (damaged / "optimizer.safetensors").write_bytes(b"cut")
     listener = quiet()
     run_clm("run", listener, resume=True)
-    said = f"warning: the checkpoint {damaged} is damaged; training resumes from the one of step 30"
-    assert said in listener.notes
+    message = f"warning: the checkpoint {damaged} is damaged; training resumes from the one of step 30"
+    assert message in listener.notes
     listener = quiet()
     run_clm("run", listener, resume=True)
     assert not any("damaged" in note for note in listener.notes)
@@ -245,7 +245,7 @@ def test_weights_that_are_not_finite_never_replace_a_checkpoint(run_clm, when):
     assert run_clm("run", None, *tame, resume=True)[1].progress.step == 42
 
 
-def test_data_that_changed_since_is_said(run_clm, quiet, corpus):
+def test_data_that_changed_since_is_reported(run_clm, quiet, corpus):
     run_clm("run")
     listener = quiet()
     run_clm("run", listener, "training.max_steps=41", resume=True)

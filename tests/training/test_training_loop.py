@@ -1,4 +1,4 @@
-"""The loop as its users meet it: it learns, it stops when told, and it goes on as if nothing had happened."""
+"""The loop as its users meet it: it learns, it stops on request, and it resumes as if nothing had happened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the environment says of the processes that run together, in the variables that torchrun sets; without torch."""
+"""The processes that run together, by the environment variables that torchrun sets; without torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nlpcli.errors import NlpcliError
 
 
 def process_count() -> int:
-    """WORLD_SIZE: how many processes run this command together; 1 where nothing is said. Raises: NlpcliError."""
+    """WORLD_SIZE: how many processes run this command together; 1 where it is not set. Raises: NlpcliError."""
     return _number("WORLD_SIZE", 1)
 
 

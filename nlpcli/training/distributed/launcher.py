@@ -59,15 +59,15 @@ def _await(children: Sequence[subprocess.Popen[bytes]]) -> int | None:
     """Waits until all have ended. Returns: the rank of the first that failed, None where none did."""
     failed = None
     deadline = 0.0
-    asked = False
+    terminated = False
     while any(child.poll() is None for child in children):
         if failed is None:
             failed = next((rank for rank, child in enumerate(children) if child.returncode), None)
             interrupted = failed is not None and children[failed].returncode in _INTERRUPTED
             deadline = time.monotonic() + (_SAVING_AFTER_INTERRUPTION if interrupted else _GRACE)
         elif time.monotonic() > deadline:
-            _signal(children, signal.SIGKILL if asked else signal.SIGTERM)
-            deadline, asked = time.monotonic() + _SAVING, True
+            _signal(children, signal.SIGKILL if terminated else signal.SIGTERM)
+            deadline, terminated = time.monotonic() + _SAVING, True
         time.sleep(0.05)
     return failed if failed is not None else next((r for r, child in enumerate(children) if child.returncode), None)
 

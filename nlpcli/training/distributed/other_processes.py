@@ -61,7 +61,7 @@ class GroupInterrupts(Interrupts):
         super().check()
 
     def _begin(self) -> None:
-        if self.asked and self._since is None:
+        if self.requested and self._since is None:
             self._since = time.monotonic()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

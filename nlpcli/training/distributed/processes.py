@@ -1,4 +1,4 @@
-"""The processes that train one model together, and what they tell each other.
+"""The processes that train one model together, and what they exchange.
 
 The first one (rank 0) evaluates, writes and reports. Each step's batches are divided among all
 (`nlpcli.training.distributed.division`). Whatever decides how a run continues is either the same in all of them or
