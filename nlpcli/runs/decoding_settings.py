@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 def generation_of(loaded: LoadedModel, given: Mapping[str, Any], *, warn: Callable[[str], None]) -> Generation | None:
-    """How `loaded` decodes: as its folder says, but for what is `given`; None for a model that was trained here.
+    """How `loaded` decodes: as its folder sets it, but for what is `given`; None for a model that was trained here.
 
-    given: settings of the command line in the names of `Generation`, None where there is none. `warn` is told, once,
+    given: settings of the command line in the names of `Generation`, None where there is none. `warn` reports, once,
     which settings of the folder are not honored.
     Raises: NlpcliError for settings that contradict each other or the model.
     """
     from nlpcli.decoding.huggingface_generation import check_ids
 
-    said = loaded.info.get("generation")
-    if said is None:
+    folder_settings = loaded.info.get("generation")
+    if folder_settings is None:
         return None
     special = loaded.tokenizer.special
-    left_out = not_honored(said)
+    left_out = not_honored(folder_settings)
     if left_out:
         are = "these decoding settings are" if len(left_out) > 1 else "this decoding setting is"
         warn(f"{loaded.path}: {are} not supported and have no effect: {', '.join(left_out)}")
@@ -39,10 +39,10 @@ def generation_of(loaded: LoadedModel, given: Mapping[str, Any], *, warn: Callab
         ("min_new_tokens", "min_length"),
     ):  # each takes the other's place
         if one in chosen:
-            said = {name: value for name, value in said.items() if name != other}
+            folder_settings = {name: value for name, value in folder_settings.items() if name != other}
         elif other in chosen:
-            said = {name: value for name, value in said.items() if name != one}
-    settings = parse(Generation, {"eos_token_id": special.eos, **said, **chosen}, str(loaded.path))
+            folder_settings = {name: value for name, value in folder_settings.items() if name != one}
+    settings = parse(Generation, {"eos_token_id": special.eos, **folder_settings, **chosen}, str(loaded.path))
     if loaded.config.kind == "encoder-decoder" and settings.start is None:
         settings = settings.model_copy(update={"decoder_start_token_id": special.bos})
     check_ids(settings, loaded.tokenizer.vocab_size, loaded.path)
@@ -76,10 +76,10 @@ def tuned_info(info: Mapping[str, Any], decoding: DecodingConfig, task: Task | N
     nothing leaves the run's. task: of the run where it isn't translation; one that writes texts limits their length.
     """
     known = {name: value for name, value in info.items() if name != "generation"}
-    said = info.get("generation")
-    if not said or not decides(said) or (task is not None and not task.generates):
+    folder_settings = info.get("generation")
+    if not folder_settings or not decides(folder_settings) or (task is not None and not task.generates):
         return known
-    kept = dict(said)
+    kept = dict(folder_settings)
     if task is not None:
         kept.pop("max_length", None)
         wording = cast("TextToText", task).wording  # as of all tasks that generate
@@ -87,7 +87,7 @@ def tuned_info(info: Mapping[str, Any], decoding: DecodingConfig, task: Task | N
         if wording.no_repeat_ngram:
             kept["no_repeat_ngram_size"] = wording.no_repeat_ngram
     usual = type(decoding)()
-    if decoding.beam_size != usual.beam_size or "num_beams" not in said:
+    if decoding.beam_size != usual.beam_size or "num_beams" not in folder_settings:
         kept["num_beams"] = decoding.beam_size
     if decoding.length_penalty != usual.length_penalty:
         kept["length_penalty"] = decoding.length_penalty

@@ -32,7 +32,7 @@ class Shown:
     count: how many samples there are at each evaluation. samples: {"text" or "source", "reference", "output", …}.
     outputs: for each item that was measured {"reference", "output"}, or of a part of a text
     its "nats" and "tokens" and the tallies. measures: by the names of the metrics how they are computed from these:
-    {"metric", "options"}. data: a digest of what was measured on, which says whether two runs can be paired.
+    {"metric", "options"}. data: a digest of what was measured on, which shows whether two runs can be paired.
     """
 
     count: int = 0
@@ -61,7 +61,7 @@ class Shown:
 def write_outputs(run: Path, shown: Shown, step: int) -> None:
     """Writes a run's outputs, those of the weights that were kept at `step`; nothing stands there where none are known.
 
-    The first line says what they are: {"step", "data", "measures"}; each further one is an item.
+    The first line describes them: {"step", "data", "measures"}; each further one is an item.
     """
     path = Path(run) / OUTPUTS
     if not shown.outputs:

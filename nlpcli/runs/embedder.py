@@ -88,7 +88,7 @@ class WordVector:
 
 
 class Embedder:
-    """A model that turns texts into vectors. `say` is told which model was taken, if none was named.
+    """A model that turns texts into vectors. `say` reports which model was taken, if none was named.
 
     width: the numbers of a vector. cut: how many texts so far were longer than `max_length` tokens.
     """
@@ -160,9 +160,9 @@ class Embedder:
         return None if self._sif is None else self._sif.component
 
     @component.setter
-    def component(self, found: np.ndarray | None) -> None:
+    def component(self, direction: np.ndarray | None) -> None:
         if self._sif is not None:
-            self._sif.component = found
+            self._sif.component = direction
 
     def fit(self, texts: Sequence[str]) -> None:
         """Takes from the first `FITTED` texts, or all, what the vectors depend on, if they depend on any.
@@ -264,11 +264,13 @@ class Embedder:
         loaded.model.head = VectorHead(facts.width, pooling=self.pooling)
         return loaded.model
 
-    def _longest(self, asked: int | None, info: dict[str, Any], sentence: int | None) -> int:
+    def _longest(self, requested: int | None, info: dict[str, Any], sentence: int | None) -> int:
         limit = self.config.position_limit
-        if asked is not None and limit is not None and asked > limit:
-            raise NlpcliError(f"--max-length {asked} is larger than the model's maximum of {counted(limit, 'token')}")
-        found = asked or info.get("max_length") or sentence or DEFAULT_LENGTH
+        if requested is not None and limit is not None and requested > limit:
+            raise NlpcliError(
+                f"--max-length {requested} is larger than the model's maximum of {counted(limit, 'token')}"
+            )
+        found = requested or info.get("max_length") or sentence or DEFAULT_LENGTH
         return found if limit is None else min(found, limit)
 
     def _layout(self, info: dict[str, Any], trained: bool) -> Any:
@@ -289,7 +291,7 @@ def _with_pooling(model: WithHead, pooling: str) -> Any:
 
 
 def _sentence_settings(source: Source, pooling: str | None) -> SentenceSettings:
-    """How the folder of a model says that vectors are made; the pooling that is asked for takes the place of its own.
+    """How vectors are made according to the model's folder; a requested pooling takes the place of its own.
 
     Of a model in the ONNX format, as model.yaml says, where the model was not trained to make vectors.
     """

@@ -31,7 +31,7 @@ _MAKING = {
 
 @dataclass(frozen=True)
 class Newest:
-    """A model that is taken since none was named, and what a user is told about it beside its name."""
+    """A model that is taken since none was named, and a remark for the user beside its name."""
 
     path: Path
     remark: str = ""
@@ -93,7 +93,7 @@ def _named(task: str) -> str:
 def _info(run: Path) -> dict[str, Any] | None:
     try:
         return read_info(run)
-    except NlpcliError:  # a damaged run is not the newest usable one; whoever names it is told
+    except NlpcliError:  # a damaged run is not the newest usable one; whoever names it gets the error
         return None
 
 
@@ -102,7 +102,7 @@ def _age(run: Path) -> tuple[int, str]:
 
 
 def locate(task: str, source: Source | None, *, say: Callable[[str], None]) -> Source:
-    """`source`, or the newest run for `task`, which `say` is told.
+    """`source`, or the newest run for `task`, which `say` reports.
 
     Raises: NlpcliError when there is no such model, or when it was trained for another task.
     """
@@ -117,7 +117,7 @@ def locate(task: str, source: Source | None, *, say: Callable[[str], None]) -> S
 
 
 def locate_task(source: Source | None, *, say: Callable[[str], None], root: Path = Path("runs")) -> Source:
-    """`source`, or the newest run that was fine-tuned for a task with labels, which `say` is told.
+    """`source`, or the newest run that was fine-tuned for a task with labels, which `say` reports.
 
     Raises: NlpcliError when there is no such model, or when it was trained for something else.
     """

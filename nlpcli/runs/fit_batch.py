@@ -120,13 +120,13 @@ def _overrides(training: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _report(listener: Listener, unit: _Unit, size: int, accumulate: int, search: BatchSizeSearch) -> None:
-    """Tells the size of batches, and what was measured."""
+    """Reports the size of batches, and what was measured."""
     largest, use = max(search.fitting.items())
-    said = f"batch: {counted(size, unit.word)}, configured: {unit.step:,} ({counted(largest, unit.word)} took "
-    said += f"{use.peak / 1e9:.2g} GB of the {use.limit / 1e9:.2g} GB that may be used)"
+    message = f"batch: {counted(size, unit.word)}, configured: {unit.step:,} ({counted(largest, unit.word)} took "
+    message += f"{use.peak / 1e9:.2g} GB of the {use.limit / 1e9:.2g} GB that may be used)"
     if accumulate > 1:
-        said += f"; the gradients of {accumulate:,} batches are summed for each step"
-    listener.note(said)
+        message += f"; the gradients of {accumulate:,} batches are summed for each step"
+    listener.note(message)
 
 
 class _Quiet:

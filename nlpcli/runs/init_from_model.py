@@ -49,7 +49,7 @@ def open_start(path: str) -> Start:
     return _opened(path, real_path(folder), changed)
 
 
-@functools.lru_cache(maxsize=1)  # asked for its shape first, then for its weights
+@functools.lru_cache(maxsize=1)  # read for its shape first, then for its weights
 def _opened(path: str, resolved: Path, changed: tuple[tuple[str, int], ...]) -> Start:
     from nlpcli.runs.open_model import open_model
 
@@ -73,7 +73,7 @@ def _pooling(path: Path, head: Mapping[str, Any]) -> dict[str, str]:
         return {"pooling": head["pooling"]}
     try:
         pooling = pooling_of(path)
-    except NlpcliError:  # of no matter for most tasks; `nlpcli embed` says so
+    except NlpcliError:  # of no matter for most tasks; `nlpcli embed` reports it
         return {}
     return {} if pooling is None else {"pooling": pooling}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nlpcli.training.freezing import Plan
     from nlpcli.training.optimizer import Scales
 
-_ROLES = ("sep", "cls")  # a decoder's delimiter and its last token, whose state is asked
+_ROLES = ("sep", "cls")  # a decoder's delimiter and its last token, whose state is read
 
 
 class HeadedTask(Protocol):
@@ -37,7 +37,7 @@ class HeadedTask(Protocol):
 class ModelPreparation:
     """What `tuning` in a configuration makes of a model.
 
-    tokenizer: that of the model; with the special tokens that a decoder from elsewhere lacks, where `roles` are asked.
+    tokenizer: that of the model; with the special tokens that a decoder from elsewhere lacks, where `roles` are needed.
     """
 
     def __init__(

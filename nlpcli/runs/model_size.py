@@ -1,4 +1,4 @@
-"""Whether a model can be as large as it is asked to be, before it takes any memory."""
+"""Whether a model can be as large as its configuration requires, before it takes any memory."""
 
 from __future__ import annotations
 

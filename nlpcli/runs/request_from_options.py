@@ -33,7 +33,7 @@ _LOOP = (*_LIMITS, "batch_tokens", "lr", "seed", "device", "precision", "threads
 
 
 def pretraining_request(given: Mapping[str, Any], *, command: str, say: Say) -> Request:
-    """What `nlpcli pretrain` is asked for. command: the call, as the model card shows it; `say` hears the defaults.
+    """The request of `nlpcli pretrain`. command: the call, as the model card shows it; `say` reports the defaults.
 
     Raises: NlpcliError for an unknown objective or preset.
     """
@@ -82,7 +82,7 @@ def pretraining_request(given: Mapping[str, Any], *, command: str, say: Say) -> 
 def _sample_text(
     documents: str | None, objective: str | None, settings: Mapping[str, Any], say: Say
 ) -> tuple[list[str] | None, str | None]:
-    """The sample and how documents stand in it, where `settings` name no text; what they say of documents is kept."""
+    """The sample and how documents stand in it, where `settings` name no text; their settings of documents are kept."""
     from nlpcli.data.sample_data import sample_file
     from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, spec_of
 
@@ -122,7 +122,7 @@ def _objective(objective: str | None, noise: str | None, say: Say) -> tuple[str 
 
 
 def finetuning_request(given: Mapping[str, Any], *, command: str, say: Say) -> Request:
-    """What `nlpcli finetune` is asked for. command: the call, as the model card shows it; `say` hears the defaults.
+    """The request of `nlpcli finetune`. command: the call, as the model card shows it; `say` reports the defaults.
 
     Raises: NlpcliError for an unknown task or preset, and for a task without a sample when no data are named.
     """
@@ -135,17 +135,17 @@ def finetuning_request(given: Mapping[str, Any], *, command: str, say: Say) -> R
         chosen = MIXTURE_TASK if mixture else DEFAULT_TASK
         say(f"task: {chosen} (the default)")
     named = bool(resume or train or mixture)
-    asked = _Asked(chosen, given.get("model"), config, resume)
-    if not named and not _chosen_in(_base_settings(given, asked.base), "train"):
-        asked = replace(asked, sample=True)
-    _tell_model(asked, say)
-    if asked.sample:
-        train, held_out = _sample_examples(chosen or _base_settings(given, asked.base).get("task") or DEFAULT_TASK)
+    start = _Start(chosen, given.get("model"), config, resume)
+    if not named and not _chosen_in(_base_settings(given, start.base), "train"):
+        start = replace(start, sample=True)
+    _report_model(start, say)
+    if start.sample:
+        train, held_out = _sample_examples(chosen or _base_settings(given, start.base).get("task") or DEFAULT_TASK)
         dev = dev or held_out
         say(f"data: {' and '.join(train)} (the sample data of nlpcli)")
     return _task_request(
         given,
-        asked,
+        start,
         command=command,
         task=chosen,
         data__train=list(train or []),
@@ -157,16 +157,16 @@ def finetuning_request(given: Mapping[str, Any], *, command: str, say: Say) -> R
 
 def suite_request(given: Mapping[str, Any], task: str, *, command: str) -> Request:
     """What `nlpcli finetune --suite` asks for of one task of the suite, but for its data."""
-    return _task_request(given, _Asked(task, given.get("model"), given.get("config"), resume=False), command=command)
+    return _task_request(given, _Start(task, given.get("model"), given.get("config"), resume=False), command=command)
 
 
 def tell_suite_model(given: Mapping[str, Any], say: Say) -> None:
-    """Says which preset a suite begins with, where no model was named."""
-    _tell_model(_Asked("classify", given.get("model"), given.get("config"), resume=False), say)
+    """Reports which preset a suite begins with, where no model was named."""
+    _report_model(_Start("classify", given.get("model"), given.get("config"), resume=False), say)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Start:
     """What a run of `nlpcli finetune` begins with: a folder, a preset, a file, or what is usual for the task."""
 
     task: str | None
@@ -206,21 +206,21 @@ class _Asked:
         return defaults(task, init=init)
 
 
-def _tell_model(asked: _Asked, say: Say) -> None:
-    """Says which preset is taken where none was named."""
-    if asked.default is not None:
-        random = "" if TASKS.load(asked.task or DEFAULT_TASK).parallel_text else ", with random weights"
-        say(f"model: {asked.default} (the default{random})")
+def _report_model(start: _Start, say: Say) -> None:
+    """Reports which preset is taken where none was named."""
+    if start.default is not None:
+        random = "" if TASKS.load(start.task or DEFAULT_TASK).parallel_text else ", with random weights"
+        say(f"model: {start.default} (the default{random})")
 
 
-def _task_request(given: Mapping[str, Any], asked: _Asked, *, command: str, **more: Any) -> Request:
+def _task_request(given: Mapping[str, Any], start: _Start, *, command: str, **more: Any) -> Request:
     return _request(
         given,
         command=command,
-        default=asked.default or "",
-        preset=asked.preset,
-        base=asked.defaults(),
-        init=asked.init,
+        default=start.default or "",
+        preset=start.preset,
+        base=start.defaults(),
+        init=start.init,
         examples__text=given.get("text"),
         examples__text2=given.get("text2"),
         examples__label=given.get("label"),
@@ -271,11 +271,11 @@ def _request(
     base: Mapping[str, Any] | None,
     **values: Any,
 ) -> Request:
-    """What the user asked for: `values`, and of `given` what all training shares."""
+    """What the user requested: `values`, and of `given` what all training shares."""
     loop = {name: given.get(name) for name in _LOOP}
     loop |= _batch_tokens(loop["batch_tokens"])
     chosen = _settings(**values, **{f"training__{name}": value for name, value in loop.items()})
-    if any(given.get(name) is not None for name in _LIMITS):  # a limit that is asked for replaces all there were
+    if any(given.get(name) is not None for name in _LIMITS):  # a requested limit replaces all there were
         chosen["training"] |= {name: given.get(name) for name in LIMITS}
     return Request(
         default=default,
@@ -322,6 +322,6 @@ def _base_settings(given: Mapping[str, Any], base: str | Path | None) -> dict[st
 
 
 def _chosen_in(settings: Mapping[str, Any], key: str) -> Any:
-    """What `settings` say of data.KEY, None where they say nothing."""
+    """The value of data.KEY in `settings`, None where it is not set."""
     data = settings.get("data")
     return data.get(key) if isinstance(data, dict) else None

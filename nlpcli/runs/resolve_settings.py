@@ -236,8 +236,8 @@ def has_changes(request: Request) -> bool:
     """Whether the call has other limits than the run that it resumes."""
     assert request.out is not None  # the folder of the run that is resumed
     own = parse(RunConfig, load_yaml(request.out / CONFIG), str(request.out / CONFIG))
-    asked = resolve(request).training
-    return any(getattr(asked, name) != getattr(own.training, name) for name in (*LIMITS, "patience"))
+    requested = resolve(request).training
+    return any(getattr(requested, name) != getattr(own.training, name) for name in (*LIMITS, "patience"))
 
 
 def check_metric(config: RunConfig, measured: Sequence[str]) -> None:

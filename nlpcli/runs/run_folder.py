@@ -27,7 +27,7 @@ def choose_run(request: Request, config: RunConfig, what: str) -> Path:
     """The folder the run will have: `--out`, or one under runs/ that is named after `what` is trained and the model.
 
     Nothing is written yet, so that a run refused for its data leaves nothing behind.
-    Raises: NlpcliError when the folder holds a run and neither resume nor overwrite is asked, or holds something else.
+    Raises: NlpcliError when the folder holds a run and neither resume nor overwrite is set, or holds something else.
     """
     return agreed_folder(lambda: _chosen(request, config, what))
 

@@ -1,10 +1,10 @@
-"""The signature of a trained model: one line that says what it was made of, in the form of sacreBLEU's signatures.
+"""The signature of a trained model: one line that states what it was made of, in the form of sacreBLEU's signatures.
 
     nlpcli:0.9.0|model:encoder.1f0c2a9b|parameters:1,234,567|tokenizer:…|data:…|init:none|settings:…|seed:1|step:500|
     precision:float32|torch:2.13.0|weights:…
 
 The parts that are letters and digits without a word are the first eight of a SHA-256. Two models with the same
-signature are the same model; the part that differs says why two are not.
+signature are the same model; the part that differs shows why two are not.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def versions() -> dict[str, str]:
 
 
 def provenance(config: RunConfig, *, data: str, parameters: int, precision: str, init: str | None) -> dict[str, Any]:
-    """What `model.yaml` says of a training run besides the model: `trained`.
+    """What `model.yaml` records of a training run besides the model: `trained`.
 
     data: fingerprint of the training data. init: digest of the weights that training started from, None: random ones.
     """
@@ -69,7 +69,7 @@ def provenance(config: RunConfig, *, data: str, parameters: int, precision: str,
 
 
 def signature(info: Mapping[str, Any], config: ModelConfig) -> str | None:
-    """The signature of a model whose `model.yaml` is `info`; None where it doesn't say how it was trained."""
+    """The signature of a model whose `model.yaml` is `info`; None where it doesn't record how it was trained."""
     trained = info.get("trained")
     if not isinstance(trained, Mapping):
         return None

@@ -42,7 +42,7 @@ class Evaluating:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores by name; `confusion` (labels, table of gold by predicted) and `worst` where they were asked for."""
+    """Scores by name; `confusion` (labels, table of gold by predicted) and `worst` where they were requested."""
 
     model: Path
     examples: int

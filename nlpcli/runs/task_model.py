@@ -50,7 +50,7 @@ def open_task(
     on_cut: OnCut | None = None,
     engine: str | None = None,
 ) -> Applied:
-    """The fine-tuned model in the folder `source`. part: see `Predicting`. on_cut: is told of texts that are cut.
+    """The fine-tuned model in the folder `source`. part: see `Predicting`. on_cut: receives texts that are cut.
     engine: see `nlpcli.runs.onnx.choose_engine`.
 
     Raises: NlpcliError when there is none, or one that was not fine-tuned for a task of `nlpcli predict`, and for an

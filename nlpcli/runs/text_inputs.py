@@ -24,7 +24,7 @@ class Input(NamedTuple):
 
 
 def is_json(path: str, format: str, field: str | None) -> bool:
-    """Whether a file holds JSON objects: as `format` says; auto goes by its name, or by a field being asked for."""
+    """Whether a file holds JSON objects: as `format` states; auto: by its name, or because there is a `field`."""
     return format == "jsonl" or (
         format == "auto" and (field is not None or inner_suffix(path) in (".jsonl", ".ndjson", ".json"))
     )
@@ -66,7 +66,7 @@ def read_inputs(path: str, format: str, field: str | None, added: Sequence[str] 
 
 
 def check_first(paths: Sequence[str], format: str, field: str | None, added: Sequence[str]) -> None:
-    """Reads the first input of each file that can be read twice, so that what is wrong is told before any work.
+    """Reads the first input of each file that can be read twice, so that what is wrong is reported before any work.
 
     Raises: NlpcliError as `read_inputs`.
     """

@@ -19,7 +19,7 @@ from nlpcli.errors import NlpcliError
 def trained_tokenizer(
     texts: Callable[[], Iterable[str]], settings: TokenizerConfig, note: Callable[[str], None]
 ) -> Any:
-    """The tokenizer of these settings for `texts`, from the cache if it was trained before. note: is told which.
+    """The tokenizer of these settings for `texts`, from the cache if it was trained before. note: reports which.
 
     Raises: NlpcliError as `train_tokenizer`.
     """

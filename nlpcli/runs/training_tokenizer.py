@@ -26,7 +26,7 @@ def tokenizer_of(
 ) -> Tokenizer:
     """The tokenizer to train with: that of the model there is, the one named, or one trained on `texts`.
 
-    Raises: NlpcliError for one that is not the model's, unless an exchange is asked for.
+    Raises: NlpcliError for one that is not the model's, unless an exchange is requested.
     """
     if start is None or request.resume:
         return get_tokenizer(request, texts, config, run, listener)

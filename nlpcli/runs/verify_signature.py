@@ -1,4 +1,4 @@
-"""Whether a model is what its signature says: each part computed again from what is there."""
+"""Whether a model is what its signature states: each part computed again from what is there."""
 
 from __future__ import annotations
 

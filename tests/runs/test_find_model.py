@@ -62,20 +62,20 @@ def test_a_finished_model_goes_before_any_interrupted_one(tmp_path_factory, kind
             task = LANGUAGE_MODEL if kind == "other task" else TRANSLATION
             write_training(path, finished=kind != "interrupted", task=task, age=age, step=number + 1)
             (whole if kind == "finished" else parts if kind == "interrupted" else []).append(path)
-    said = []
+    messages = []
     if not whole and not parts:
         with pytest.raises(NlpcliError, match="runs/ contains no translation model"):
             newest_run(TRANSLATION, root)
         return
     found = newest_run(TRANSLATION, root)
-    assert found.report("the newest run", said.append) == (whole or parts)[-1]
-    assert str(found.path) in said[0]
+    assert found.report("the newest run", messages.append) == (whole or parts)[-1]
+    assert str(found.path) in messages[0]
     if not whole:
-        assert said[1].startswith(f"warning: the run {parts[-1]} is not finished")
+        assert messages[1].startswith(f"warning: the run {parts[-1]} is not finished")
     elif parts and parts[-1].name > whole[-1].name:
-        assert f"{parts[-1]} is newer, but not finished; --model {parts[-1]} uses" in said[1]
+        assert f"{parts[-1]} is newer, but not finished; --model {parts[-1]} uses" in messages[1]
     else:
-        assert len(said) == 1
+        assert len(messages) == 1
 
 
 def test_every_command_without_a_model_passes_over_an_interrupted_run(tmp_path, monkeypatch):
@@ -84,16 +84,16 @@ def test_every_command_without_a_model_passes_over_an_interrupted_run(tmp_path, 
     write_training(tmp_path / "runs/part", finished=False, task="classify")
     with open(tmp_path / "runs/part/model.yaml", "a") as file:
         file.write("problem: {}\n")
-    said = []
-    assert locate_task(None, say=said.append) == Path("runs/good") and len(said) == 2
-    assert _newest(Looking(), said.append) == Path("runs/good") and len(said) == 4
+    messages = []
+    assert locate_task(None, say=messages.append) == Path("runs/good") and len(messages) == 2
+    assert _newest(Looking(), messages.append) == Path("runs/good") and len(messages) == 4
     write_run(tmp_path / "runs/vectors", "similarity", age=9)
     write_training(tmp_path / "runs/later", finished=False, task="similarity")
-    assert embedder._newest(said.append) == Path("runs/vectors") and "runs/later is newer" in said[-1]
+    assert embedder._newest(messages.append) == Path("runs/vectors") and "runs/later is newer" in messages[-1]
 
 
 @pytest.mark.parametrize(("task", "command"), [(TRANSLATION, "finetune"), (LANGUAGE_MODEL, "pretrain")])
-def test_where_there_is_none_it_is_said_how_to_make_one(tmp_path, task, command):
+def test_where_there_is_none_the_error_states_how_to_make_one(tmp_path, task, command):
     with pytest.raises(NlpcliError, match=rf"runs/ contains no {task.replace('-', ' ')}") as caught:
         newest_run(task, tmp_path / "runs")
     assert f"nlpcli {command}" in caught.value.hint
@@ -101,11 +101,11 @@ def test_where_there_is_none_it_is_said_how_to_make_one(tmp_path, task, command)
 
 def test_a_named_model_is_taken_without_a_word_and_the_newest_with_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path, said = write_run(tmp_path / "runs" / "a", TRANSLATION), []
-    assert locate(TRANSLATION, path, say=said.append) == path
-    assert said == []
-    assert locate(TRANSLATION, None, say=said.append).resolve() == path
-    assert "runs/a" in said[0]
+    path, messages = write_run(tmp_path / "runs" / "a", TRANSLATION), []
+    assert locate(TRANSLATION, path, say=messages.append) == path
+    assert messages == []
+    assert locate(TRANSLATION, None, say=messages.append).resolve() == path
+    assert "runs/a" in messages[0]
 
 
 def test_a_model_for_another_task_is_refused_with_its_own_command(tmp_path):

@@ -1,4 +1,4 @@
-"""How large a model may be, asked before it takes any memory."""
+"""How large a model may be, checked before it takes any memory."""
 
 from __future__ import annotations
 

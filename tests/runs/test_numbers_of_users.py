@@ -85,7 +85,7 @@ def test_the_layers_of_a_vector(count):
         Vectors(layers=f"mean:{count}")
 
 
-def test_a_column_asked_for_by_its_number(count):
+def test_a_column_selected_by_its_number(count):
     assert column_number(count) is None
     with pytest.raises(NlpcliError, match="no column"):
         find(count, None, 3, "x:1")

@@ -109,7 +109,7 @@ def test_a_model_with_other_attention_than_it_was_trained_with_has_no_signature(
     assert signature(loaded.info, loaded.config) is None
 
 
-def test_what_has_no_signature_is_said(train):
+def test_what_has_no_signature_is_reported(train):
     run = train("run")
     info = read_info(run)
     del info["trained"]

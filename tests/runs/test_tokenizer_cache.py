@@ -18,20 +18,20 @@ def cache(tmp_path, monkeypatch):
 
 def made(texts=TEXTS, **settings):
     """The tokenizer, and whether it was trained now."""
-    said = []
-    tokenizer = trained_tokenizer(lambda: iter(texts), TokenizerConfig(**{"vocab_size": 290, **settings}), said.append)
-    return tokenizer, said
+    notes = []
+    tokenizer = trained_tokenizer(lambda: iter(texts), TokenizerConfig(**{"vocab_size": 290, **settings}), notes.append)
+    return tokenizer, notes
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "wordpiece", "byte-bpe"])
 def test_the_second_time_nothing_is_trained_and_the_tokenizer_is_the_same(kind, monkeypatch):
     size = {"wordpiece": 60, "byte-bpe": 290}.get(kind, 290)
-    first, said = made(type=kind, vocab_size=size)
-    assert said[0].startswith(f"training a tokenizer ({kind}")
+    first, notes = made(type=kind, vocab_size=size)
+    assert notes[0].startswith(f"training a tokenizer ({kind}")
     monkeypatch.setattr("nlpcli.text.train_tokenizer", lambda *_, **__: pytest.fail("trained again"))
-    again, said = made(type=kind, vocab_size=size)
+    again, notes = made(type=kind, vocab_size=size)
     assert again.fingerprint == first.fingerprint and again.encode(TEXTS) == first.encode(TEXTS)
-    assert "trained on this text before" in said[0]
+    assert "trained on this text before" in notes[0]
 
 
 @pytest.mark.parametrize("change", [
@@ -44,11 +44,11 @@ def test_another_text_or_setting_is_trained_anew(change):
     assert "before" in made()[1][0] and "before" in made(**change)[1][0]
 
 
-def test_what_the_text_could_not_fill_is_said_again():
-    first, said = made(vocab_size=5000)
+def test_what_the_text_could_not_fill_is_reported_again():
+    first, notes = made(vocab_size=5000)
     again, once_more = made(vocab_size=5000)
-    assert said[1] == once_more[1]
-    assert said[1].endswith(f"; the tokenizer has {first.vocab_size:,} tokens")
+    assert notes[1] == once_more[1]
+    assert notes[1].endswith(f"; the tokenizer has {first.vocab_size:,} tokens")
     assert again.vocab_size == first.vocab_size
 
 
@@ -56,8 +56,8 @@ def test_a_damaged_tokenizer_is_trained_again_and_put_back(cache):
     first, _ = made()
     (place,) = cache.iterdir()
     (place / "tokenizer.yaml").write_text("kind: unigram\n")
-    again, said = made()
-    assert said[0].startswith("training") and again.fingerprint == first.fingerprint
+    again, notes = made()
+    assert notes[0].startswith("training") and again.fingerprint == first.fingerprint
     assert "before" in made()[1][0]
 
 

@@ -1,4 +1,4 @@
-"""Reading the labelled examples of a task's file, to learn from or to measure on, and what is to be told of them."""
+"""Reading the labelled examples of a task's file, for training or evaluation, and the warnings about them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_labelled(
 ) -> Iterator[Any]:
     """The examples in a file. kind: a task, or its class. learnt: whether they are for training, or else to measure on.
 
-    Training questions whose answers are not in their contexts are left out; `tell` hears how many at the end, and of
+    Training questions whose answers are not in their contexts are left out; `tell` receives how many at the end, and of
     the first; and what separates the cells of a table, where that is no comma. Every question is measured on, for only
     the texts of its answers count there.
 
@@ -44,7 +44,7 @@ def read_labelled(
 
 
 def unknown_labels(task: Task, examples: Sequence[Any]) -> list[UnknownLabel | None]:
-    """Of each example what is to be said of its label, None where the task knows it.
+    """For each example the problem with its label, None where the task knows it.
 
     Raises: NlpcliError, naming the place, for what is no label of such a task, and where no label is known.
     """
@@ -111,13 +111,15 @@ def tell_shared(dev: Sequence[Any], train: Sequence[Any], warn: Tell) -> None:
         warn(shared_words(found, "examples"))
 
 
-def shared_words(found: Shared, what: str) -> str:
+def shared_words(shared: Shared, what: str) -> str:
     """A sentence about a `Shared`. what: the held-out things, in the plural."""
-    count = f"all {found.total:,}" if found.count == found.total else f"{found.count:,} of {found.total:,}"
-    are = f"{count} dev {what} {'is' if found.count == 1 else 'are'}" if found.total > 1 else f"the dev {what[:-1]} is"
+    count = f"all {shared.total:,}" if shared.count == shared.total else f"{shared.count:,} of {shared.total:,}"
+    are = (
+        f"{count} dev {what} {'is' if shared.count == 1 else 'are'}" if shared.total > 1 else f"the dev {what[:-1]} is"
+    )
     return (
         f"{are} also in the training data, so the dev scores are too high; "
-        f"the first one is {found.held_out}, in the training data {found.training}"
+        f"the first one is {shared.held_out}, in the training data {shared.training}"
     )
 
 
@@ -131,7 +133,7 @@ def tell_blank(examples: Sequence[Any], tell: Tell) -> None:
 
 
 def tell_look_alike(task: Task, tell: Tell) -> None:
-    """Says which two labels a reader can't tell apart, if any."""
+    """Reports two labels that a reader can't distinguish, if any."""
     from nlpcli.data.label_text import look_alike
 
     if pair := look_alike(task.labels):

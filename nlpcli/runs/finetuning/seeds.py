@@ -82,11 +82,11 @@ def _finetune_seeds(request: Request, out: Path, count: int, listener: Listener)
         run = out / f"seed-{seed}"
         started = (run / CONFIG).exists() and not request.overwrite
         done = started and (run / "README.md").exists()  # the card is written last
-        asked = _of_seed(request, run, seed, started=started)
-        if not done or (asked.resume and has_changes(asked)):
+        seed_request = _of_seed(request, run, seed, started=started)
+        if not done or (seed_request.resume and has_changes(seed_request)):
             listener.note(f"seed {seed} ({seed - first + 1} of {count})")
             with InterruptsBetweenRuns() as interrupts:
-                finetune(asked, listener)
+                finetune(seed_request, listener)
             interrupts.check()
         info = read_info(run)
         found.append(info["metrics"])
@@ -97,7 +97,7 @@ def _finetune_seeds(request: Request, out: Path, count: int, listener: Listener)
 
 
 def _of_seed(request: Request, run: Path, seed: int, *, started: bool) -> Request:
-    """What is asked of one seed's run, which begins anew where it was stopped before its first checkpoint.
+    """The request for one seed's run, which begins anew where it was stopped before its first checkpoint.
 
     A seed without a checkpoint is trained, where the call doesn't say how because it resumes, as the others were.
     """
@@ -105,15 +105,17 @@ def _of_seed(request: Request, run: Path, seed: int, *, started: bool) -> Reques
 
     settings = merge(merge({}, request.settings), {"training": {"seed": seed}})
     resume = started and has_checkpoint(run)
-    asked = replace(request, out=run, settings=settings, resume=resume, overwrite=request.overwrite or started)
-    if resume:  # the run's own folder says all of it
-        return replace(asked, preset=None, config=None, tokenizer=None, source_tokenizer=None, overwrite=False)
+    seed_request = replace(request, out=run, settings=settings, resume=resume, overwrite=request.overwrite or started)
+    if resume:  # the run's own folder holds all of it
+        return replace(seed_request, preset=None, config=None, tokenizer=None, source_tokenizer=None, overwrite=False)
     begun = next((path for path in (run, *sorted(run.parent.glob("seed-*"))) if (path / CONFIG).exists()), None)
     if not request.resume or begun is None:
-        return asked
+        return seed_request
     own = begun / TOKENIZER
     tokenizer = own if own.is_dir() and not load_yaml(begun / CONFIG).get("init") else None
-    return replace(asked, preset=None, base=None, config=begun / CONFIG, tokenizer=request.tokenizer or tokenizer)
+    return replace(
+        seed_request, preset=None, base=None, config=begun / CONFIG, tokenizer=request.tokenizer or tokenizer
+    )
 
 
 def _check_seeds(out: Path | None) -> Path:

@@ -59,10 +59,10 @@ class BeamGenerator:
 
     @property
     def signature(self) -> str:
-        """What moves the texts that are written, as signatures of scores say it."""
+        """What moves the texts that are written, in the form of score signatures."""
         if self.generation is not None:
-            said = self.generation.model_dump(exclude_defaults=True)
-            return "|".join(f"{name}:{value}" for name, value in said.items() if name not in IDS)
+            settings_set = self.generation.model_dump(exclude_defaults=True)
+            return "|".join(f"{name}:{value}" for name, value in settings_set.items() if name not in IDS)
         settings = self.settings
         ngram = settings.constraints.no_repeat_ngram
         parts = [f"beam:{settings.beam_size}"]

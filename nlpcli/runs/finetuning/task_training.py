@@ -103,7 +103,9 @@ def run_task(
     objective = _objective(task, examples, config)
     for note in task.notes:
         listener.note(note)
-    listener.note(f"{counted(len(examples), 'training example')}, {counted(len(dev), 'dev example')}" + _told(task))
+    listener.note(
+        f"{counted(len(examples), 'training example')}, {counted(len(dev), 'dev example')}" + _labels_note(task)
+    )
     measured = Measured(task, dev, machine.device, config=config.training, scoring=given.scoring)
     if not task.generates:  # whose cut texts are among the notes
         cuts.tell(listener.note)
@@ -196,7 +198,7 @@ def read_examples(
 ) -> tuple[list[Any], list[Any]]:
     """The examples to train on and those of the files of held-out ones, if any.
 
-    Training questions whose answers are not in their contexts are left out, and the listener is told.
+    Training questions whose answers are not in their contexts are left out, which is reported to the listener.
 
     Raises: NlpcliError with file and line, and when there are none.
     """
@@ -248,7 +250,7 @@ def _task_of(
     drawn: bool,
     warn: Callable[[str], None],
 ) -> Any:
-    """The task that `examples` make; `warn` is told of labels that only those held out have.
+    """The task that `examples` make; `warn` reports labels that only the dev set has.
 
     drawn: whether these were taken from the examples at random.
 
@@ -261,7 +263,7 @@ def _task_of(
     except NlpcliError as error:
         if not drawn:
             raise
-        create([*examples, *dev])  # what is wrong with all of them is told first
+        create([*examples, *dev])  # what is wrong with all of them is reported first
         raise NlpcliError(
             f"{error.message} after {len(dev):,} of {counted(len(examples) + len(dev), 'example')} "
             f"{'was' if len(dev) == 1 else 'were'} randomly chosen as the dev set",
@@ -330,7 +332,7 @@ def fingerprint(examples: Iterable[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _told(task: Task) -> str:
+def _labels_note(task: Task) -> str:
     from nlpcli.data.label_text import join_labels
 
     labels = task.labels

@@ -50,7 +50,7 @@ def device_for(engine: str, device: str) -> str:
 
 
 def open_for(source: Source, engine: str, machine: Machine, *, layers: str | None = None) -> LoadedModel:
-    """The model in the folder `source` for an engine of `engine_of`. layers: whose states are asked for (`WithHead`).
+    """The model in the folder `source` for an engine of `engine_of`. layers: whose states are needed (`WithHead`).
 
     A graph that is missing is made of the model and kept in `CACHE` beside it.
     Raises: NlpcliError as `open_model`, and for a model that no graph is made of.

@@ -100,7 +100,7 @@ def _weight(text: str, number: str) -> float:
 def default_preset(objective: str, noise: str | None = None, overrides: Iterable[str] = ()) -> str:
     """The preset of an objective, or of a sum of them, when no model is named.
 
-    noise: the noise that was asked for; overrides: "a.b=value", among which `noise.kinds` wins over it.
+    noise: the requested noise; overrides: "a.b=value", among which `noise.kinds` wins over it.
     """
     for assignment in overrides:
         key, _, value = assignment.partition("=")

@@ -1,4 +1,4 @@
-"""Examples of an objective to look at: what the text was, what the model reads, what it has to say."""
+"""Examples of an objective to look at: what the text was, what the model reads, what it has to predict."""
 
 from __future__ import annotations
 

@@ -110,8 +110,8 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
 
 def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
     named = ("noise.kinds", "noise.unit") if "denoise" in weights else ()
-    told = getattr(noise_of(config, weights), "mlm", 0.0)
-    rate = ("noise.rate", "noise.mask_share", "noise.random_share") if told else ()
+    mlm = getattr(noise_of(config, weights), "mlm", 0.0)
+    rate = ("noise.rate", "noise.mask_share", "noise.random_share") if mlm else ()
     gaps: tuple[str, ...] = ()
     if "gap-sentences" in weights or "gap-sentences" in config.noise.kinds:
         gaps = ("noise.gap_ratio", "noise.gap_strategy", "noise.gap_selection", "noise.gap_counts")

@@ -58,7 +58,7 @@ def _paired(config: RunConfig, weights: Mapping[str, float]) -> bool:
 
 
 def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
-    """An encoder that finds hidden tokens, or tells how two segments belong together, or both."""
+    """An encoder that predicts hidden tokens, or how two segments belong together, or both."""
     from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.objectives.encoder_objectives import EncoderBatching, EncoderPretraining
 

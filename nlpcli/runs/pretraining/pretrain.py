@@ -83,7 +83,7 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Outcome]:
 
 
 def without_model(preset: str) -> dict[str, Any]:
-    """What a preset says of everything but the model: for going on with one that is there."""
+    """What a preset sets of everything but the model: for going on with one that is there."""
     return {key: value for key, value in presets.load(preset).items() if key not in ("model", "description", "source")}
 
 
@@ -128,7 +128,7 @@ def objective_of(config: RunConfig) -> str:
 
 
 def _check_options(request: Request, config: RunConfig, weights: dict[str, float]) -> None:
-    """Refuses options that mean nothing to the objective; in a preset, a file or `--set` they are only told."""
+    """Refuses options that mean nothing to the objective; in a preset, a file or `--set` they only cause a warning."""
     read = spec_of(objective_of(config)).reads(config, weights)
     options = [(*item, name) for name in OBJECTIVES for item in OBJECTIVES.load(name).options.items()]
     for key, option, objective in options:
@@ -141,7 +141,7 @@ def _check_options(request: Request, config: RunConfig, weights: dict[str, float
 
 
 def tell_unread(config: RunConfig, weights: dict[str, float], listener: Listener) -> None:
-    """Says which settings were changed that mean nothing to pretraining, or nothing to this objective."""
+    """Reports which settings were changed that mean nothing to pretraining, or nothing to this objective."""
     read = spec_of(objective_of(config)).reads(config, weights)
     warn_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS, *(key for key in _OF_SOME if key not in read)), listener)
 

@@ -26,18 +26,18 @@ def guesses(
     device: torch.device,
     count: int,
 ) -> Iterator[dict[str, Any]]:
-    """Texts with gaps as an encoder reads them, and with what was there and what it tells in brackets."""
+    """Texts with gaps as an encoder reads them, and with the reference and the predicted tokens in brackets."""
     for guess in task.guesses(model, device, count):
         sample = guess.sample
         text = spelled(sample.corrupted, tokenizer)
         if not guess.tokens:
             yield {"text": text, "reference": sample.label, "output": guess.label}
             continue
-        true, said = (
+        true, predicted = (
             _marked(sample.corrupted, dict(zip(guess.places, tokens, strict=True)), tokenizer)
             for tokens in (sample.target, guess.tokens)
         )
-        shown = {"text": text, "reference": true, "output": said}
+        shown = {"text": text, "reference": true, "output": predicted}
         right = sum(token == goal for token, goal in zip(guess.tokens, sample.target, strict=True))
         shown["correct"] = f"{right} of {len(guess.tokens)}"
         if sample.label:
@@ -150,13 +150,13 @@ def _cut(ids: Sequence[int], tokenizer: Tokenizer, *, ended: bool = True) -> str
     return spelled(ids[:_WRITTEN], tokenizer) + ("" if whole else " …")
 
 
-def _marked(ids: Sequence[int], told: Mapping[int, int], tokenizer: Tokenizer) -> str:
-    """Ids as one line of text in which the tokens `told`, by their places, stand in brackets."""
+def _marked(ids: Sequence[int], predictions: Mapping[int, int], tokenizer: Tokenizer) -> str:
+    """Ids as one line of text in which the tokens `predictions`, by their places, stand in brackets."""
     found: list[str] = []
     run: list[int] = []
     for place, id_ in enumerate(ids):
-        if place in told:
-            found += [spelled(run, tokenizer), f"[{spelled([told[place]], tokenizer)}]"]
+        if place in predictions:
+            found += [spelled(run, tokenizer), f"[{spelled([predictions[place]], tokenizer)}]"]
             run = []
         else:
             run.append(id_)

@@ -61,7 +61,7 @@ def check(config: RunConfig, weights: Mapping[str, float], architectures: Sequen
 
 
 def window_settings(config: RunConfig) -> WindowSettings:
-    """What the configuration says of windows and noise words."""
+    """The settings of windows and noise words."""
     from nlpcli.objectives.word_windows import WindowSettings
 
     noise = config.noise
@@ -69,7 +69,7 @@ def window_settings(config: RunConfig) -> WindowSettings:
 
 
 def word2vec(inputs: ObjectiveInputs) -> PreparedObjective:
-    """Words told from noise words by the words near them; samples are the nearest words of frequent ones."""
+    """Words distinguished from noise words by the words near them; samples are the nearest words of frequent ones."""
     from nlpcli.objectives.word2vec import WordPrediction
 
     task = _task(WordPrediction, inputs)

@@ -1,4 +1,4 @@
-"""What a task is trained with unless said otherwise."""
+"""What a task is trained with by default."""
 
 from __future__ import annotations
 

@@ -97,8 +97,8 @@ def test_a_masked_language_model_shows_its_guesses_in_brackets():
     run = pretrained("mlm+nsp", "bert-nano", data={"sentences": "lines"})
     for item in run.samples[-1]["items"]:
         assert item["text"].startswith("<cls>") and item["reference"].count("[") == item["output"].count("[") >= 1
-        right, asked = map(int, re.fullmatch(r"(\d+) of (\d+)", item["correct"]).groups())
-        assert 0 <= right <= asked == item["output"].count("[")
+        right, predicted = map(int, re.fullmatch(r"(\d+) of (\d+)", item["correct"]).groups())
+        assert 0 <= right <= predicted == item["output"].count("[")
         assert {item["label"], item["predicted_label"]} <= {
             "the second segment follows the first",
             "the second segment is from elsewhere",

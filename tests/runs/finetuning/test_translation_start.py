@@ -95,9 +95,9 @@ def published(family, tmp_path):
         content["decoder_start_token_id"] = special.eos
     (folder / "config.json").write_text(json.dumps(content))
     (folder / "generation_config.json").unlink(missing_ok=True)  # of this program, too
-    said = json.loads((folder / "tokenizer_config.json").read_text())
-    said = {key: value for key, value in said.items() if family == "bart" or key != "bos_token"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(said))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings = {key: value for key, value in settings.items() if family == "bart" or key != "bos_token"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "special_tokens_map.json").unlink(missing_ok=True)
     return folder
 
@@ -161,14 +161,14 @@ def test_the_loss_is_that_of_the_texts_as_the_model_was_made_to_read_and_write_t
 def test_what_was_learnt_is_used_as_it_was_learnt(published, tuned, starts, tmp_path):
     run = tuned(60)
     job = Translating(files=[str(tmp_path / "dev.src")], model=run, search=Search(beam_size=1))
-    said = [t.text for window in translate(job, say=lambda _: None, warn=lambda _: None) for t in window]
+    translations = [t.text for window in translate(job, say=lambda _: None, warn=lambda _: None) for t in window]
     measured = read_info(run)["metrics"]["bleu"]
-    assert measured == pytest.approx(bleu(said, [[target for _, target in PAIRS]]).value)
+    assert measured == pytest.approx(bleu(translations, [[target for _, target in PAIRS]]).value)
     loaded = load_model(run)
     search = BeamSettings(1, constraints=Constraints(never_written(loaded.tokenizer.special)))
     settings = TranslatorSettings(search, source_start=tuple(starts[0]), target_start=tuple(starts[1]))
     again = Translator(loaded.model, loaded.tokenizer, settings).translate([source for source, _ in PAIRS])
-    assert [t.text for t in again] == said
+    assert [t.text for t in again] == translations
     with torch.inference_mode():
         (total, count), (before, _) = nats(loaded, starts), nats(open_model(published), starts)
     assert read_info(run)["metrics"]["loss"] == pytest.approx(total / count, rel=1e-4)

@@ -47,7 +47,7 @@ RUNS = {
 
 
 class Quiet:
-    """A listener that remembers what it is told."""
+    """A listener that records its messages."""
 
     def __init__(self):
         self.notes = []
@@ -247,7 +247,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize(("name", "overrides", "unread"), SETTINGS)
-def test_settings_that_mean_nothing_to_the_objective_are_said(name, overrides, unread, text, tmp_path):
+def test_settings_that_mean_nothing_to_the_objective_are_reported(name, overrides, unread, text, tmp_path):
     listener, asked = Quiet(), replace(request(name, text, tmp_path, max_steps=1), overrides=overrides)
     config, weights = recipe.configured(asked)
     recipe.tell_unread(config, weights, listener)
@@ -259,8 +259,8 @@ def test_a_run_whose_time_is_up_within_the_warm_up_says_so(warmup, minutes, warn
     limits = (f"training.warmup_steps={warmup}", f"training.max_minutes={'null' if minutes is None else minutes}")
     listener = Quiet()
     recipe.pretrain(request("clm", text, tmp_path / "run", max_steps=2, overrides=limits), listener)
-    told = [note for note in listener.notes if "before the learning rate reached its peak" in note]
-    assert [note.startswith("warning: training ended at step ") for note in told] == [True] * warned
+    warnings = [note for note in listener.notes if "before the learning rate reached its peak" in note]
+    assert [note.startswith("warning: training ended at step ") for note in warnings] == [True] * warned
 
 
 def test_no_preset_of_an_objective_has_settings_that_mean_nothing_to_it():
