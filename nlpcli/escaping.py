@@ -90,5 +90,5 @@ def _written(value: object, depth: int) -> str:
     return left + ", ".join(some + ["…"] * (len(value) > _ITEMS)) + right
 
 
-def _code(found: re.Match[str]) -> str:
-    return f"<U+{ord(found.group()):04X}>"
+def _code(match: re.Match[str]) -> str:
+    return f"<U+{ord(match.group()):04X}>"

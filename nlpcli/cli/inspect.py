@@ -165,19 +165,19 @@ def _refuse_single_options(paths: Sequence[str], **given: object) -> None:
             raise NlpcliError(f"--{option} has no effect on a parallel corpus")
 
 
-def _write(found: Inspection) -> None:
+def _write(inspection: Inspection) -> None:
     from nlpcli.cli.fact_sections import finding_lines, section_lines
 
     width = _width()
-    terminal.write_styled([(found.path, "bold"), (f": {found.title}", "")])
-    for section in found.sections:
+    terminal.write_styled([(inspection.path, "bold"), (f": {inspection.title}", "")])
+    for section in inspection.sections:
         terminal.write_line()
         terminal.write_styled([(section.title, "bold cyan")])
         for line in section_lines(section, width):
             terminal.write_styled(line)
     terminal.write_line()
-    terminal.write_styled([("Findings" if found.findings else "No problems were found.", "bold cyan")])
-    for line in finding_lines(found.findings, width):
+    terminal.write_styled([("Findings" if inspection.findings else "No problems were found.", "bold cyan")])
+    for line in finding_lines(inspection.findings, width):
         terminal.write_styled(line)
 
 

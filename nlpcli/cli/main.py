@@ -109,7 +109,7 @@ def _status_of(arguments: list[str]) -> int:
             sys.stdout.flush()
             return status
         except BaseException as error:
-            return _tell(error, arguments)
+            return _report_error(error, arguments)
     except KeyboardInterrupt as error:  # a second Ctrl-C while the first was being answered
         return interrupt_status(error)
     except OSError:  # nobody listens on stderr
@@ -143,7 +143,7 @@ def _run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else ExitStatus.OK
 
 
-def _tell(error: BaseException, arguments: list[str]) -> int:
+def _report_error(error: BaseException, arguments: list[str]) -> int:
     """Says on stderr what `error` means to the user and returns the exit status that goes with it."""
     if isinstance(error, SystemExit):
         return _ended(_code(error), arguments)
@@ -184,7 +184,7 @@ def _ended(status: int, arguments: list[str]) -> int:
     try:
         sys.stdout.flush()
     except OSError as error:
-        return _tell(error, arguments)
+        return _report_error(error, arguments)
     return status
 
 

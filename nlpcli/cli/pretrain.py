@@ -170,7 +170,7 @@ _STYLES = {"text": "", "special": "bold cyan", "changed": "bold red"}
 
 
 def _print(samples: Iterable[dict[str, list[tuple[str, str]]]], *, json: bool) -> None:
-    """Each example as three paragraphs: in color on a terminal, as JSON lines when asked."""
+    """Each example as three paragraphs: in color on a terminal, as JSON lines on request."""
     for number, sample in enumerate(samples, 1):
         if json:
             terminal.write_json({name: " ".join(text for text, _ in parts) for name, parts in sample.items()})

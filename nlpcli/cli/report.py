@@ -71,7 +71,7 @@ def command(
     nlpcli report runs/ende runs/ende-large --out report.html
     nlpcli report runs/seeds --x minutes --format markdown --out report.md
     """
-    from nlpcli.commands.report.report import Asked, make_report
+    from nlpcli.commands.report.report import ReportRequest, make_report
     from nlpcli.commands.report.report_formats import PICTURES, format_of, text_of, write_report
     from nlpcli.evaluation import Resampling
 
@@ -88,14 +88,14 @@ def command(
             terminal.warn(f"{name} has no effect with --no-confidence")
     drawn = form not in PICTURES and confidence is not False
     resampling = Resampling(1000 if bootstrap is None else bootstrap, 12345 if seed is None else seed)
-    asked = Asked(
+    request = ReportRequest(
         runs=tuple(runs or ()),
         x=x,
         metrics=tuple(metric or ()),
         resampling=resampling if drawn else None,
         samples=samples,
     )
-    report = make_report(asked, say=terminal.say)
+    report = make_report(request, say=terminal.say)
     columns, colors = width or _columns(out), theme or "light"
     if out is None:
         terminal.stdout().write(text_of(report, form, width=columns, unicode=not ascii, theme=colors))

@@ -94,10 +94,10 @@ def _folder(given: Mapping[str, Any]) -> str:
     return given["train"][0]
 
 
-def _again(asked: Path | None, out: Path) -> str:
+def _again(folder: Path | None, out: Path) -> str:
     """This call, with --resume."""
     words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
-    return shlex.join(["nlpcli", *words, *([] if asked else ["--out", str(out)]), "--resume"])
+    return shlex.join(["nlpcli", *words, *([] if folder else ["--out", str(out)]), "--resume"])
 
 
 def _write(report: SuiteReport, *, json: bool) -> None:

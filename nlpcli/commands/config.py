@@ -1,4 +1,4 @@
-"""What a run may be told: the presets in a table, and any one of them written out in full."""
+"""The configurations of a run: the presets in a table, and any one of them written out in full."""
 
 from __future__ import annotations
 

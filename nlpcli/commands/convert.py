@@ -74,7 +74,7 @@ def convert(job: Conversion) -> Converted:
             hint="add --to onnx or --to ctranslate2, or leave the option out",
         )
     if not theirs:
-        read_info(job.source)  # what is no model is told before anything else
+        read_info(job.source)  # what is no model is refused before anything else
     if form == WORD2VEC:
         if job.changes:
             raise NlpcliError("--max-length and --attention have no effect on a file of word vectors")
@@ -176,7 +176,7 @@ def _layout(loaded: LoadedModel) -> dict[str, Any] | None:
 
 
 def _may_replace(job: Conversion) -> bool:
-    """Whether something stands in `out` that may be replaced: nothing but an empty folder, or a model if so asked."""
+    """Whether something stands in `out` that may be replaced: an empty folder, or a model if that is requested."""
     if not job.out.exists():
         return False
     if not job.out.is_dir():

@@ -63,7 +63,7 @@ def predict(
 ) -> Iterator[tuple[Any, list[tuple[Example, dict]]]]:
     """The task, and examples with their predictions, in the portions in which they are ready.
 
-    Nothing is predicted of an example without text, such as a blank line: its prediction is {}. `warn` is told of each
+    Nothing is predicted of an example without text, such as a blank line: its prediction is {}. `warn` reports each
     text that is cut.
 
     Raises: NlpcliError naming file and line for what can't be read, and for options without effect on the task.
@@ -111,7 +111,7 @@ class _PredictionWork:
 
 
 class Predictor:
-    """The model of a job, ready for examples, wherever they come from. `warn` is told of each text that is cut.
+    """The model of a job, ready for examples, wherever they come from. `warn` reports each text that is cut.
 
     Raises: NlpcliError when there is no such model, and for options without effect on the task.
     """

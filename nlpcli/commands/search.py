@@ -99,7 +99,7 @@ class Answer(NamedTuple):
 
 
 class Search:
-    """A corpus ready to be searched. `say` is told where vectors come from, `warn` what was left out."""
+    """A corpus ready to be searched. `say` reports where vectors come from, `warn` what was left out."""
 
     def __init__(self, job: Searching, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self.job = job
@@ -139,8 +139,8 @@ class Search:
         """The hits for each query, in order, in the portions in which they are ready; none for a blank query."""
         numbered = enumerate(queries, start=1)
         while window := list(islice(numbered, self.job.window)):
-            asked = [(number, query) for number, query in window if query.strip()]
-            found = dict(zip([number for number, _ in asked], self._hits([query for _, query in asked]), strict=True))
+            filled = [(number, query) for number, query in window if query.strip()]
+            found = dict(zip([number for number, _ in filled], self._hits([query for _, query in filled]), strict=True))
             yield [Answer(number, query, found.get(number, [])) for number, query in window]
 
     def save(self, path: Path) -> None:
@@ -260,11 +260,11 @@ class _Reranker:
         return prediction["score"] if self.label is None else prediction["probabilities"][self.label]
 
 
-def _positive(labels: Sequence[str], asked: str | None) -> str:
-    if asked is not None:
-        if asked not in labels:
-            raise unknown("label", asked, labels)
-        return asked
+def _positive(labels: Sequence[str], requested: str | None) -> str:
+    if requested is not None:
+        if requested not in labels:
+            raise unknown("label", requested, labels)
+        return requested
     meaning = [label for label in labels if label.lower() in _ALIKE]
     return meaning[0] if len(meaning) == 1 else labels[-1]
 

@@ -39,7 +39,7 @@ _TOLD_EVERY = 10_000  # lines
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What `tokenize train` was told; see `nlpcli.text.train_tokenizer`.
+    """The settings of `tokenize train`; see `nlpcli.text.train_tokenizer`.
 
     vocab_size None: all there are for chars and words, `DEFAULT_SIZE` for the other kinds.
     byte_fallback None: what the kind has.
@@ -72,14 +72,14 @@ class Trained:
 
     @property
     def note(self) -> str | None:
-        """What is to be said of the text and a tokenizer of this kind."""
+        """The warnings about the text and a tokenizer of this kind."""
         return getattr(self.tokenizer.model, "note", None)
 
 
 def train(settings: TrainingSettings, *, on_line: Callable[[int], None] | None = None) -> Trained:
     """Trains a tokenizer on the lines of files and writes its folder, whole or not at all.
 
-    on_line: told the number of lines read so far.
+    on_line: receives the number of lines read so far.
 
     Raises: NlpcliError for a folder that is in use, bad input, and as `train_tokenizer`.
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Layout:
     """What a translation looks like in the output.
 
-    Plain text: the translation; then, separated by tabs, the score and the alignment where they are asked for. With
+    Plain text: the translation; then, separated by tabs, the score and the alignment where they are requested. With
     `n_best` above one, Moses' list: `number ||| translation ||| logprob= L ||| score`, the number of the line from 0,
     the alignment as a further field. JSON lines (whenever that is what came in, or with `as_json`): the object that
     came in with the translation under `output_field`, and beside it `…_score`, `…_alignment` and `…_nbest`.

@@ -92,14 +92,14 @@ def parse_question(record: dict[str, Any], *, place: str, labelled: bool = False
 
 _Kind = TypeVar("_Kind")
 
-Found = Iterator[tuple[dict[str, Any] | None, str, str]]
+Records = Iterator[tuple[dict[str, Any] | None, str, str]]
 """Questions with their contexts and places; None for a blank line."""
 
 Answers = list[tuple[str, Any]]
 """The texts of answers, and their starts as they are in the file."""
 
 
-def _records(path: Path | str, *, contexts: bool = True, blank_lines: bool = False) -> Found:
+def _records(path: Path | str, *, contexts: bool = True, blank_lines: bool = False) -> Records:
     first, lines = begin(path, blank_lines=blank_lines)
     empty = True
     of_lines = not first or _is_one_record(first)
@@ -120,7 +120,7 @@ def _is_one_record(first: str) -> bool:
     return isinstance(record, dict) and "data" not in record
 
 
-def _of_lines(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: bool) -> Found:
+def _of_lines(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: bool) -> Records:
     last = 0
     for number, line in lines:
         for skipped in range(1, number if not last else 1):
@@ -135,13 +135,13 @@ def _of_lines(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: b
         yield record, _member(record, "context", str, place) if needed else "", place
 
 
-def _of_objects(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: bool) -> Found:
+def _of_objects(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: bool) -> Records:
     for record, place in read_objects(iter(lines), path):
         needed = contexts or "answers" not in record
         yield record, _member(record, "context", str, place) if needed else "", place
 
 
-def _of_articles(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: bool) -> Found:
+def _of_articles(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: bool) -> Records:
     place = shown(path)
     text: list[str] = []
     begun = 1

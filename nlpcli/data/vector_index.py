@@ -19,14 +19,14 @@ _SMALL = 1000  # up to here inverted lists don't pay
 _NEIGHBOURS, _BREADTH = 16, 200  # of a node in the graph, and candidates while it is built (Malkov and Yashunin 2018)
 _SEED = 1
 
-Found = tuple[np.ndarray, np.ndarray]
+Neighbors = tuple[np.ndarray, np.ndarray]
 """Places (queries, k) and cosines (queries, k), the nearest first; equal ones by their places."""
 
 
 class Index(Protocol):
     """Vectors, among which the nearest can be looked for. All but the exact one can be saved."""
 
-    def nearest(self, queries: np.ndarray, k: int) -> Found:
+    def nearest(self, queries: np.ndarray, k: int) -> Neighbors:
         """queries (n, width) of length 1; k at most the number of vectors."""
         ...
 
@@ -37,7 +37,7 @@ class Exact:
     def __init__(self, vectors: np.ndarray) -> None:
         self.vectors = vectors
 
-    def nearest(self, queries: np.ndarray, k: int) -> Found:
+    def nearest(self, queries: np.ndarray, k: int) -> Neighbors:
         places = np.zeros((len(queries), 0), dtype=np.int64)
         cosines = np.zeros((len(queries), 0), dtype=np.float32)
         for start, block in unit_blocks(self.vectors):
@@ -60,7 +60,7 @@ class _Saved:
     def _built(self, vectors: np.ndarray) -> Any:
         raise NotImplementedError
 
-    def nearest(self, queries: np.ndarray, k: int) -> Found:
+    def nearest(self, queries: np.ndarray, k: int) -> Neighbors:
         cosines, places = self.index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
         return places, cosines
 
@@ -101,7 +101,7 @@ class Graph(_Saved):
             self.library.omp_set_num_threads(threads)
         return index
 
-    def nearest(self, queries: np.ndarray, k: int) -> Found:
+    def nearest(self, queries: np.ndarray, k: int) -> Neighbors:
         self.index.hnsw.efSearch = max(4 * k, _BREADTH)
         return super().nearest(queries, k)
 
@@ -128,7 +128,7 @@ def unit_blocks(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield start, unit_float32(np.asarray(vectors[start : start + size]))
 
 
-def _best(places: np.ndarray, cosines: np.ndarray, k: int) -> Found:
+def _best(places: np.ndarray, cosines: np.ndarray, k: int) -> Neighbors:
     """The k greatest of each row, the greatest first; of equal ones those that stand first."""
     if cosines.shape[1] > k:
         least = -np.partition(-cosines, k - 1, axis=1)[:, k - 1 : k]

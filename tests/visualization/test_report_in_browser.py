@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nlpcli.commands.report.html_report import as_page
-from nlpcli.commands.report.report import Asked, make_report
+from nlpcli.commands.report.report import ReportRequest, make_report
 from nlpcli.config.loading import dump_yaml
 from nlpcli.config.schema import RunConfig
 from nlpcli.training.training_log import MetricsLog
@@ -30,7 +30,7 @@ def written(tmp_path):
             log.write("dev", step, loss=10 / step**rate, bleu=rate * step, seconds=step)
             log.show("dev", step, [{"source": EVIL, "reference": "متن راست \ud83d", "output": f"{EVIL} {step} \x00"}])
         folders.append(folder)
-    return as_page(make_report(Asked(tuple(folders)), say=print))
+    return as_page(make_report(ReportRequest(tuple(folders)), say=print))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -26,7 +26,7 @@ def compare(job: Comparing, listener: Listener) -> Results:
     being trained; it stands among the results with its reason.
 
     Raises: NlpcliError for a wrong grid, for data that can't be read, and for a folder that holds another training than
-    is asked; KeyboardInterrupt after the running cell was saved.
+    is requested; KeyboardInterrupt after the running cell was saved.
     """
     plan = make_plan(job)
     if any(not (cell.config.data.train or cell.config.data.mixture) for cell in plan.cells):

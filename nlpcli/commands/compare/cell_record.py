@@ -1,4 +1,4 @@
-"""What a cell leaves in its run's folder beside the run: what was asked of it, and what came of it."""
+"""What a cell leaves in its run's folder beside the run: what was requested, and its results."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ OF_NO_MATTER = (
     "description", "source", "data.train", "data.dev", "data.workers", "training.log_every", "training.save_every",
     "training.keep_checkpoints", "training.tensorboard",
 )  # fmt: skip
-"""Settings that may differ between what was trained and what is asked: the text counts by its content."""
+"""Settings that may differ between what was trained and what is requested: the text counts by its content."""
 INIT = "the model of init"
 
 
-def asked_of(cell: Cell) -> dict[str, Any]:
+def requested_of(cell: Cell) -> dict[str, Any]:
     """What decides the result of a cell: settings that are not as by default, its text, a tokenizer that is given.
 
     Raises: NlpcliError for text that can't be read.
@@ -142,24 +142,24 @@ def _unrecorded(run: Path) -> str:
     return STARTED
 
 
-def differences(run: Path, asked: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
-    """What is asked otherwise than the cell in the folder `run` was trained, in words."""
+def differences(run: Path, requested: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+    """How the requested settings differ from those with which the cell in the folder `run` was trained, in words."""
     trained = record.get("asked", {})
     if "config" in record and record["config"] != digest((str(run / CONFIG),)):
         return [f"its {CONFIG} was changed by another command"]
     if "weights" in record and record["weights"] != _weights_now(run):
         return ["its weights were changed by another command"]
     usual = flat(RunConfig().model_dump())
-    told = []
-    for name in dict.fromkeys([*asked, *trained]):
+    differing = []
+    for name in dict.fromkeys([*requested, *trained]):
         if name == INIT and not trained.get(INIT):  # recorded by an earlier version, or the path differs as well
             continue
-        new, old = (kind.get(name, usual.get(name)) for kind in (asked, trained))
+        new, old = (kind.get(name, usual.get(name)) for kind in (requested, trained))
         if json.loads(json.dumps(new, default=str)) != old:
-            told.append(
+            differing.append(
                 f"{name} differs" if name.startswith("the ") else f"{name} was {_shown(old)}, not {_shown(new)}"
             )
-    return told
+    return differing
 
 
 def _weights_now(run: Path) -> str | None:

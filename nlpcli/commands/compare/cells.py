@@ -1,4 +1,4 @@
-"""The cells of a grid as runs: each with its folder, its configuration, and what is asked of its recipe."""
+"""The cells of a grid as runs: each with its folder, its configuration, and the settings that its recipe was given."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RESULTS, TABLE, PICTURE = "results.json", "table.md", "picture.png"
 
 @dataclass(frozen=True)
 class Comparing:
-    """What a user asked for: the file of the grid, and what the command line adds to it.
+    """What a user requested: the file of the grid, and what the command line adds to it.
 
     train, dev, test: replace those of the file. overrides: "a.b=c", of all cells; what a cell itself changes stays.
     only: the cells to run, by name; rerun: those to be repeated although they are finished; overwrite: all of them.
@@ -52,7 +52,7 @@ class Comparing:
 class Cell:
     """One training: a variant with one seed.
 
-    asked: its settings where they were said, by the grid or the command line. config: with everything that was not.
+    requested: its settings that the grid or the command line gives. config: all settings, with the defaults.
     """
 
     variant: Variant
@@ -61,7 +61,7 @@ class Cell:
     command: str  # finetune or pretrain
     request: Request
     config: RunConfig
-    asked: Mapping[str, Any]
+    requested: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -88,7 +88,7 @@ class Plan:
 
 
 def make_plan(job: Comparing) -> Plan:
-    """Reads the grid and works out every cell's configuration, so that a mistake in the last is told before the first.
+    """Reads the grid and works out every cell's configuration, so that an error in the last stops it before the first.
 
     Raises: NlpcliError for what is unknown, contradicts itself, or can't be trained.
     """
@@ -126,12 +126,12 @@ def _check_name(job: Comparing, name: str) -> None:
         )
 
 
-def _named(given: Sequence[str], found: Sequence[Variant]) -> list[str]:
+def _named(given: Sequence[str], variants: Sequence[Variant]) -> list[str]:
     """The names of cells that are given by name or by title. Raises: NlpcliError for one that is none."""
-    names = {variant.title: variant.name for variant in found} | {variant.name: variant.name for variant in found}
+    names = {variant.title: variant.name for variant in variants} | {variant.name: variant.name for variant in variants}
     for name in given:
         if name not in names:
-            raise unknown("cell", name, [variant.name for variant in found])
+            raise unknown("cell", name, [variant.name for variant in variants])
     return [names[name] for name in given]
 
 
@@ -154,9 +154,9 @@ def _seeds(job: Comparing, variant: Variant, first: int) -> list[int]:
 def _base(job: Comparing, grid: GridConfig, first: Variant, common: Mapping[str, Any], out: Path) -> Cell:
     """The run that changes nothing; where the base alone is none, because an axis says what is learnt, the first."""
     for variant in (Variant("base", {}), first):
-        asked = merge(merge({}, common), variant.change)
+        requested = merge(merge({}, common), variant.change)
         try:
-            return _resolved(job, grid, variant, asked, out, checked=False)
+            return _resolved(job, grid, variant, requested, out, checked=False)
         except NlpcliError as error:
             problem = error
     raise problem
@@ -180,18 +180,18 @@ def _test(job: Comparing, grid: GridConfig) -> HeldOut | None:
 
 
 def _resolved(
-    job: Comparing, grid: GridConfig, variant: Variant, asked: dict[str, Any], folder: Path, *, checked: bool = True
+    job: Comparing, grid: GridConfig, variant: Variant, requested: dict[str, Any], folder: Path, *, checked: bool = True
 ) -> Cell:
     place = f"{job.grid}: cell '{variant.name}'"
-    asked = merge(asked, {"training": grid.equal.limits()})
+    requested = merge(requested, {"training": grid.equal.limits()})
     try:
-        command, request = _request(job, grid, asked, folder)
+        command, request = _request(job, grid, requested, folder)
         config = resolve(request, command)
         if command == "finetune":
             config = config.model_copy(update={"task": config.task or DEFAULT_TASK})
         else:
             config = config.model_copy(update={"objective": config.objective or DEFAULT_OBJECTIVE})
-        cell = Cell(variant, config.training.seed, folder, command, request, config, asked)
+        cell = Cell(variant, config.training.seed, folder, command, request, config, requested)
         if checked:
             _check(cell)
     except NlpcliError as error:
@@ -200,10 +200,10 @@ def _resolved(
     return cell
 
 
-def _request(job: Comparing, grid: GridConfig, asked: Mapping[str, Any], folder: Path) -> tuple[str, Request]:
-    """The command of a cell, and what it is asked for."""
-    settings = {key: value for key, value in asked.items() if key != "extends"}
-    config, preset = _extended(job.grid, asked.get("extends"))
+def _request(job: Comparing, grid: GridConfig, requested: Mapping[str, Any], folder: Path) -> tuple[str, Request]:
+    """The command of a cell, and its request."""
+    settings = {key: value for key, value in requested.items() if key != "extends"}
+    config, preset = _extended(job.grid, requested.get("extends"))
     extended = config or preset
     beneath = presets.load(extended) if extended else {}
     task, objective, init = (settings.get(name) or beneath.get(name) for name in ("task", "objective", "init"))
@@ -303,7 +303,7 @@ def parameters(cell: Cell) -> int:
 
 
 def pieces(cell: Cell) -> int:
-    """The size of a cell's vocabulary; where its tokenizer is still to be trained, what is asked of it."""
+    """The size of a cell's vocabulary; where its tokenizer is still to be trained, the requested size."""
     if cell.request.tokenizer is not None:
         from nlpcli.runs.open_tokenizer import open_tokenizer
 

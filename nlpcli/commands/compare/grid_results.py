@@ -116,7 +116,7 @@ class Results:
     headings: list[str]  # of settings
     base: dict[str, Any]  # the base's values under these headings
     metrics: list[str]  # the columns, in order
-    missing: list[str]  # measures that were asked for and are not there
+    missing: list[str]  # requested measures that are not there
     axes: dict[str, list[str]]
     signatures: dict[str, list[str]]
     machines: list[str]
@@ -152,7 +152,7 @@ class Results:
 
     @property
     def is_product(self) -> bool:
-        """Whether axes say what differs, and no settings were asked to be shown."""
+        """Whether axes show what differs, and no settings were requested as columns."""
         return self.by_axes and all(row.labels for row in self.rows)
 
     @property
@@ -215,7 +215,7 @@ def _machine(result: Mapping[str, Any]) -> str:
 
 
 def _shown(plan: Plan) -> dict[str, str]:
-    """Heading -> setting: what was asked for, or what differs between the cells."""
+    """Heading -> setting: what was requested, or what differs between the cells."""
     if plan.grid.columns:
         return plan.grid.shown()
     configs = [flat(cell.config.model_dump()) for cell in plan.cells]
@@ -284,13 +284,13 @@ def _measured(done: Sequence[Standing]) -> dict[str, Number]:
     return found
 
 
-def _metrics(plan: Plan, rows: Sequence[Row], found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The columns: those asked for, or the telling ones of those measured."""
+def _metrics(plan: Plan, rows: Sequence[Row], results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns: those requested, or the informative ones of those measured."""
     measured = list(dict.fromkeys(name for row in rows for name in row.metrics))
     if plan.grid.metrics:
-        asked = [name for name in plan.grid.metrics if name in measured or not measured]
-        return [*asked, *[TEST] * (TEST in measured and TEST not in asked)]
-    one_tokenizer = len({result["tokenizer"] for result in found}) <= 1
+        requested = [name for name in plan.grid.metrics if name in measured or not measured]
+        return [*requested, *[TEST] * (TEST in measured and TEST not in requested)]
+    one_tokenizer = len({result["tokenizer"] for result in results}) <= 1
     hidden = _DERIVED if "perplexity" in measured else ()
     if "perplexity" in measured and one_tokenizer:
         hidden = (*hidden, "byte_perplexity")
@@ -311,10 +311,10 @@ def _axes(plan: Plan) -> dict[str, list[str]]:
     return {axis: list(values) for axis, values in axes.items()}
 
 
-def _signatures(standings: Sequence[Standing], found: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+def _signatures(standings: Sequence[Standing], results: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """How each metric was measured; more than one signature means that cells are not comparable in it."""
     signatures: dict[str, dict[str, None]] = {}
-    for result in found:
+    for result in results:
         for name, signature in result["signatures"].items():
             signatures.setdefault(name, {})[signature] = None
     for item in standings:

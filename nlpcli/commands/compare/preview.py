@@ -14,7 +14,7 @@ from nlpcli.config.grid import flat
 def preview(job: Comparing) -> list[dict[str, Any]]:
     """For each cell its name, group, what it changes, parameters, FLOPs per token in training, and its state.
 
-    Sizes are those with as many pieces as the tokenizer is asked to have, and without a task's head. FLOPs are
+    Sizes are those with as many pieces as the tokenizer is to have, and without a task's head. FLOPs are
     those of examples of 32 tokens a side where pairs of sentences are read, of whole windows where texts are.
 
     Raises: NlpcliError for a grid that could not be run.

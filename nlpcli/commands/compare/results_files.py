@@ -60,7 +60,7 @@ def page(results: Results, image: str | None) -> str:
         *[results.description] * bool(results.description),
         f"    {results.command}",
     ]
-    parts.append(_told(results))
+    parts.append(_training_conditions(results))
     parts.append(markdown(results).rstrip())
     if image is not None:
         parts += [f"![The cells of {escaped(results.name)}]({image.replace(' ', '%20')})", _caption(results)]
@@ -71,7 +71,7 @@ def page(results: Results, image: str | None) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _told(results: Results) -> str:
+def _training_conditions(results: Results) -> str:
     data, rows = results.data, [row for row in results.rows if row.folders]
     several = any(len(row.seeds) > 1 for row in rows)
     sentences = [

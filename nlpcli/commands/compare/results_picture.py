@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLORS = ("#4c5561", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07d00", "#56b4e9", "#8a4fa3")
-"""One a group, told apart by people who are blind to red and green (after Okabe and Ito 2008)."""
+"""One a group, distinguishable for people who are blind to red and green (after Okabe and Ito 2008)."""
 _PANELS = 2
 _ROW, _WIDTH = 0.24, 2.6  # inches
 

@@ -28,7 +28,7 @@ _Place = TypeVar("_Place")
 class Table:
     """Cells of text under headings; `groups` says of each line to which group it belongs, `best` which cells are best.
 
-    numeric: which columns are set to the right. notes: what is to be said beneath.
+    numeric: which columns are set to the right. notes: sentences beneath the table.
     """
 
     headings: list[str]
@@ -76,14 +76,14 @@ def table(results: Results, *, width: int | None = None, intervals: bool = True)
     return _shortened(narrow, narrow.width - width)
 
 
-def _shortened(found: Table, excess: int) -> Table:
+def _shortened(table: Table, excess: int) -> Table:
     """With less of what was changed."""
-    if "changes" not in found.headings:
-        return found
-    at = found.headings.index("changes")
-    most = max(8, found.widths[at] - max(excess, 0))
-    lines = [[*line[:at], _cut(line[at], most), *line[at + 1 :]] for line in found.lines]
-    return replace(found, lines=lines)
+    if "changes" not in table.headings:
+        return table
+    at = table.headings.index("changes")
+    most = max(8, table.widths[at] - max(excess, 0))
+    lines = [[*line[:at], _cut(line[at], most), *line[at + 1 :]] for line in table.lines]
+    return replace(table, lines=lines)
 
 
 def _cut(text: str, most: int) -> str:
@@ -151,40 +151,40 @@ def _means(rows: Sequence[Row], name: str) -> dict[int, float]:
     return {i: row.metrics[name].mean for i, row in enumerate(rows) if name in row.metrics}
 
 
-def _best(found: Mapping[_Place, float], name: str) -> list[_Place]:
+def _best(values: Mapping[_Place, float], name: str) -> list[_Place]:
     """Where the best values of a measure stand; nowhere if all are the same, or are a property of the data."""
-    if len(set(found.values())) < 2 or name.endswith(_OF_THE_DATA):
+    if len(set(values.values())) < 2 or name.endswith(_OF_THE_DATA):
         return []
-    top = (max if higher_is_better(name) else min)(found.values())
-    return [place for place, value in found.items() if value == top]
+    top = (max if higher_is_better(name) else min)(values.values())
+    return [place for place, value in values.items() if value == top]
 
 
 def notes(results: Results) -> list[str]:
     """What a reader has to know beside the numbers."""
-    told = []
+    lines = []
     for row in results.failed:
         seeds = f" after {counted(len(row.seeds), 'finished seed')}" if row.status == PARTLY else ""
-        told.append(f"{row.title} failed{seeds}: {row.reason}")
+        lines.append(f"{row.title} failed{seeds}: {row.reason}")
     waiting = [row for row in results.rows if row.status in (OPEN, PARTLY) and row not in results.failed]
-    told += [f"{row.title} is left out: {row.reason}" for row in waiting if row.reason]
+    lines += [f"{row.title} is left out: {row.reason}" for row in waiting if row.reason]
     if names := [row.title for row in waiting if not row.reason]:
-        told.append(f"{'this cell is' if len(names) == 1 else 'these cells are'} not finished: {', '.join(names)}")
-    told += [f"{heading(name)} is not measured" for name in results.missing]
+        lines.append(f"{'this cell is' if len(names) == 1 else 'these cells are'} not finished: {', '.join(names)}")
+    lines += [f"{heading(name)} is not measured" for name in results.missing]
     tested = [n.p_value for row in results.rows for n in row.metrics.values() if n.p_value is not None]
     if any(p_value < SIGNIFICANT for p_value in tested):
         base = next((row for row in results.rows if not row.changes), None)
         each = f", for each of its {len(base.seeds)} seeds," if base is not None and len(base.seeds) > 1 else ""
         cells = "1 cell was" if len(tested) == 1 else f"{len(tested):,} cells were"
-        told.append(
+        lines.append(
             f"† marks a difference from the base{each} with p < {SIGNIFICANT} (paired bootstrap over the test "
             f"sentences; {cells} tested, without correction for their number)"
         )
-    told += _over_seeds(results)
+    lines += _over_seeds(results)
     for name in results.metrics:
         known = results.signatures.get(name, [])
         if len(known) > 1:
-            told.append(f"{heading(name)} was measured in different ways: {'; '.join(known)}")
-    return told
+            lines.append(f"{heading(name)} was measured in different ways: {'; '.join(known)}")
+    return lines
 
 
 def _over_seeds(results: Results) -> list[str]:
@@ -278,14 +278,14 @@ def plain(headings: Sequence[str], rows: Sequence[Sequence[str]], format: str) -
     return file.getvalue()
 
 
-def _markdown(found: Table) -> str:
+def _markdown(table: Table) -> str:
     def cell(text: str, column: int) -> str:
-        return text.replace("|", r"\|") if found.numeric[column] else escaped(text)
+        return text.replace("|", r"\|") if table.numeric[column] else escaped(text)
 
-    rule = ["---:" if numeric else "---" for numeric in found.numeric]
-    lines = ["| " + " | ".join(map(escaped, found.headings)) + " |", "|" + "|".join(rule) + "|"]
-    for i, line in enumerate(found.lines):
-        cells = [f"**{cell(text, j)}**" if (i, j) in found.best else cell(text, j) for j, text in enumerate(line)]
+    rule = ["---:" if numeric else "---" for numeric in table.numeric]
+    lines = ["| " + " | ".join(map(escaped, table.headings)) + " |", "|" + "|".join(rule) + "|"]
+    for i, line in enumerate(table.lines):
+        cells = [f"**{cell(text, j)}**" if (i, j) in table.best else cell(text, j) for j, text in enumerate(line)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -319,22 +319,22 @@ def matrices(results: Results) -> Iterator[tuple[str, Table]]:
         )
 
 
-def text_lines(found: Table) -> Iterator[list[tuple[str, bool]]]:
+def text_lines(table: Table) -> Iterator[list[tuple[str, bool]]]:
     """Aligned lines, each as pieces of text and whether they are to be set off; groups are parted by a blank line."""
-    yield [("  ".join(_padded(found, found.headings)).rstrip(), False)]
-    before = found.groups[0] if found.groups else ""
-    for i, line in enumerate(found.lines):
-        if found.groups[i] != before:
+    yield [("  ".join(_padded(table, table.headings)).rstrip(), False)]
+    before = table.groups[0] if table.groups else ""
+    for i, line in enumerate(table.lines):
+        if table.groups[i] != before:
             yield [("", False)]
-        before = found.groups[i]
-        cells = _padded(found, line)
-        yield [(text + ("  " if j < len(cells) - 1 else ""), (i, j) in found.best) for j, text in enumerate(cells)]
+        before = table.groups[i]
+        cells = _padded(table, line)
+        yield [(text + ("  " if j < len(cells) - 1 else ""), (i, j) in table.best) for j, text in enumerate(cells)]
 
 
-def _padded(found: Table, line: Iterable[str]) -> list[str]:
+def _padded(table: Table, line: Iterable[str]) -> list[str]:
     return [
         text.rjust(width) if numeric else text.ljust(width)
-        for text, width, numeric in zip(line, found.widths, found.numeric, strict=True)
+        for text, width, numeric in zip(line, table.widths, table.numeric, strict=True)
     ]
 
 

@@ -22,11 +22,11 @@ from nlpcli.training.interrupts import InterruptsBetweenRuns
 
 @dataclass
 class Standing:
-    """How a cell stands: its state, what is asked of it, what was recorded, and what keeps it from being shown."""
+    """How a cell stands: its state, the requested settings, what was recorded, and what keeps it from being shown."""
 
     cell: Cell
     state: str
-    asked: dict[str, Any]
+    requested: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
     reason: str = ""  # why it failed, or why what is there does not count
     refused: NlpcliError | None = None  # what kept it from beginning
@@ -43,24 +43,24 @@ class Standing:
 def look(plan: Plan, *, strict: bool = True) -> list[Standing]:
     """How all cells stand now.
 
-    Raises: NlpcliError when a chosen cell's folder holds a run that is not what is asked, and it isn't to be repeated;
-    unless strict is off: then it is told as the reason why the run does not count.
+    Raises: NlpcliError when a chosen cell's folder holds another run than the requested one, not to be repeated;
+    unless strict is off: then it is reported as the reason why the run does not count.
     """
     return [_standing(plan, cell, strict and cell.variant.name in plan.chosen) for cell in plan.cells]
 
 
 def _standing(plan: Plan, cell: Cell, strict: bool) -> Standing:
-    asked = records.asked_of(cell)
+    requested = records.requested_of(cell)
     if cell.variant.name in plan.repeated:
-        return Standing(cell, NEW, asked)
+        return Standing(cell, NEW, requested)
     try:
         state = records.state_of(cell.folder)
     except NlpcliError as error:
         if strict:
             raise
-        return Standing(cell, NEW, asked, reason=error.message)
+        return Standing(cell, NEW, requested, reason=error.message)
     record = records.read_record(cell.folder) or {}
-    changed = records.differences(cell.folder, asked, record) if record and state != STARTED else []
+    changed = records.differences(cell.folder, requested, record) if record and state != STARTED else []
     if changed and strict:
         more = f" (and {len(changed) - 1} more)" if changed[1:] else ""
         raise NlpcliError(
@@ -68,8 +68,8 @@ def _standing(plan: Plan, cell: Cell, strict: bool) -> Standing:
             hint=f"train it again with --rerun {cell.variant.name}, or choose another --out",
         )
     if changed:
-        return Standing(cell, NEW, asked, reason=f"it was trained with other settings: {changed[0]}")
-    return Standing(cell, state, asked, record, record.get("failed", ""))
+        return Standing(cell, NEW, requested, reason=f"it was trained with other settings: {changed[0]}")
+    return Standing(cell, state, requested, record, record.get("failed", ""))
 
 
 def run(plan: Plan, standings: list[Standing], listener: Listener) -> None:
@@ -84,7 +84,7 @@ def run(plan: Plan, standings: list[Standing], listener: Listener) -> None:
     clock = _Clock(plan, len(open_))
     with InterruptsBetweenRuns() as interrupts:
         for number, standing in enumerate(open_, start=1):
-            listener.note(f"cell {number} of {len(open_)}: {standing.cell.name}{clock.told()}")
+            listener.note(f"cell {number} of {len(open_)}: {standing.cell.name}{clock.remaining()}")
             before = time.perf_counter()
             _run_cell(plan, standing, standings, listener)
             interrupts.check()
@@ -108,7 +108,7 @@ def _is_open(plan: Plan, standing: Standing) -> bool:
 
 def _run_cell(plan: Plan, standing: Standing, standings: list[Standing], listener: Listener) -> None:
     cell = standing.cell
-    watching = _Recording(listener, cell, {"asked": standing.asked, "tokenizer": records.tokenizer_key(cell)})
+    watching = _Recording(listener, cell, {"asked": standing.requested, "tokenizer": records.tokenizer_key(cell)})
     shared = [item.cell for item in standings if item.cell is not cell and item.state in (INTERRUPTED, FINISHED)]
     try:
         _train(cell, standing.state, shared, watching)
@@ -132,18 +132,18 @@ def _train(cell: Cell, state: str, shared: list[Cell], listener: Listener) -> No
     from nlpcli.runs.finetuning.finetune import finetune
     from nlpcli.runs.pretraining.pretrain import pretrain
 
-    asked = cell.request
-    if state == INTERRUPTED:  # the run's own folder says all of it but what may differ, such as where the text is now
+    request = cell.request
+    if state == INTERRUPTED:  # the run's own folder holds all of it but what may differ, such as where the text is now
         wanted = flat(cell.config.model_dump())
         free = nested({name: wanted[name] for name in records.OF_NO_MATTER})
-        asked = replace(
-            asked, preset=None, config=None, base=None, tokenizer=None, settings=free, overrides=(), resume=True
+        request = replace(
+            request, preset=None, config=None, base=None, tokenizer=None, settings=free, overrides=(), resume=True
         )
     else:
         key = records.tokenizer_key(cell)
         same = records.with_tokenizer(shared, key) if key else None
-        asked = replace(asked, tokenizer=same or asked.tokenizer, overwrite=cell.folder.exists())
-    (finetune if cell.command == "finetune" else pretrain)(asked, listener)
+        request = replace(request, tokenizer=same or request.tokenizer, overwrite=cell.folder.exists())
+    (finetune if cell.command == "finetune" else pretrain)(request, listener)
 
 
 def _note_failure(run: Path, message: str) -> None:
@@ -201,7 +201,7 @@ def _test_differences(plan: Plan, standings: list[Standing], listener: Listener)
 
 
 class _Recording:
-    """A listener that records what is asked of a cell as soon as its run has a folder."""
+    """A listener that records the requested settings of a cell as soon as its run has a folder."""
 
     def __init__(self, listener: Listener, cell: Cell, record: Mapping[str, Any]) -> None:
         self._listener, self._cell, self._record = listener, cell, record
@@ -228,7 +228,7 @@ class _Clock:
         self._times.append(seconds)
         self._left -= 1
 
-    def told(self) -> str:
+    def remaining(self) -> str:
         if self._times:
             each = sum(self._times) / len(self._times)
         elif self._minutes:

@@ -98,7 +98,7 @@ class Continuation:
 
 
 class Generator:
-    """A language model ready to continue texts. `say` is told which model was taken, `warn` what was left out."""
+    """A language model ready to continue texts. `say` reports which model was taken, `warn` what was left out."""
 
     def __init__(self, job: Generating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
         path = locate(LANGUAGE_MODEL, job.model, say=say)
@@ -122,7 +122,7 @@ class Generator:
     ) -> Iterator[list[Continuation]]:
         """The continuations of each prompt, in order, in the portions in which they are ready.
 
-        stream: is told the text of the first continuation bit by bit while it grows.
+        stream: receives the text of the first continuation bit by bit while it grows.
         """
         wanted = ((i, prompt, k) for i, prompt in enumerate(prompts) for k in range(self.job.samples))
         while rows := list(islice(wanted, self.job.rows if stream is None else 1)):

@@ -24,10 +24,10 @@ def read_records(path: Path | str, columns: Columns, used: Collection[str]) -> I
     """The records of a file: TSV, CSV, JSON lines, labelled lines, plain lines, or SQuAD's JSON.
 
     Columns of a table without a header are named 1, 2, …; `text` and `text2` stand for the columns that hold the texts,
-    unless there are such columns and no others were asked for. SQuAD's questions have the columns question and context.
-    used: the columns the prompt shows, which are not taken for the label unless that is asked for.
+    unless there are such columns and no others were requested. SQuAD's questions have the columns question and context.
+    used: the columns the prompt shows, which are not taken for the label unless that is requested.
 
-    Raises: NlpcliError, with file and line, for what can't be read, and where it can't be told which is the label.
+    Raises: NlpcliError, with file and line, for what can't be read, and where it is ambiguous which is the label.
     """
     if columns.format in _UNFIT:
         raise NlpcliError(f"the format {columns.format} contains tagged words, but a prompt needs texts")
@@ -101,8 +101,8 @@ class _Finder:
         return Record(fields, label, row.place)
 
     def _find_texts(self, row: Row, names: tuple[str, ...]) -> dict[str, int]:
-        asked = {"text": self.columns.text, "text2": self.columns.text2}
-        wanted = [name for name in _TEXTS if name in self.used and (asked[name] or name not in names)]
+        requested = {"text": self.columns.text, "text2": self.columns.text2}
+        wanted = [name for name in _TEXTS if name in self.used and (requested[name] or name not in names)]
         if not wanted:
             return {}
         count = 2 if "text2" in self.used else 1

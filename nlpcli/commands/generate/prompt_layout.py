@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Demonstrations:
     """Examples with their answers, drawn anew for every prompt (Brown et al. 2020, section 2.4).
 
-    Which ones depends on the seed and on the number of the prompt alone. An example with the very prompt that is asked
+    Which ones depends on the seed and on the number of the prompt alone. An example with the very prompt that is posed
     is never one of them.
     Raises: NlpcliError where there are fewer examples than are to be shown.
     """
@@ -48,7 +48,7 @@ class Demonstrations:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is asked of the model. context: the whole text before the answer; shots: the examples in it; place, number:
+    """A prompt for the model. context: the whole text before the answer; shots: the examples in it; place, number:
     of the case among all."""
 
     case: Case
@@ -59,7 +59,7 @@ class Prompt:
 
 
 class Layout(Protocol):
-    """How a kind of model is asked."""
+    """How a kind of model is prompted."""
 
     tokenizer: Tokenizer
     room: int  # most tokens that are read
@@ -136,8 +136,8 @@ class EncoderDecoderLayout:
 class Composer:
     """Lays prompts out: instruction, examples and the case, with the template's separator between them.
 
-    A prompt that is too long loses its oldest examples first; how often that happened is told by `shortened`. Only when
-    none is left is the text itself cut, from its beginning, which `warn` is told each time.
+    A prompt that is too long loses its oldest examples first; `shortened` reports how often that happened. Only when
+    none is left is the text itself cut, from its beginning, which `warn` reports each time.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class Composer:
         return replace(prompt, question=self.layout.cut(prompt.question, excess))
 
     def summary(self) -> str | None:
-        """What is to be said, in the end, of prompts with fewer examples than were asked for."""
+        """The final warnings about prompts with fewer examples than were requested."""
         if not self.shortened:
             return None
         shots, contain = self.demonstrations.shots, "contains" if self.shortened == 1 else "contain"

@@ -1,4 +1,4 @@
-"""A language model solves a task it was not trained for, told by a prompt alone (Radford et al. 2019, section 3; Brown
+"""A language model solves a task it was not trained for, from a prompt alone (Radford et al. 2019, section 3; Brown
 et al. 2020, section 2.4).
 
 Zero-shot: the prompt describes the task; one-shot and few-shot: it also shows examples with their answers. Candidates
@@ -36,7 +36,7 @@ _AHEAD = 64  # prompts that are composed before the model reads them
 
 @dataclass(frozen=True)
 class Prompting:
-    """What is asked, of which model, and with how many examples shown.
+    """The prompts, the model, and the number of examples shown.
 
     data: the file whose examples are to be solved, "-" for standard input. examples: where the `shots` examples that
     each prompt shows are drawn from, by `seed`. model None stands for the newest run of a language model. batch_tokens:
@@ -124,7 +124,7 @@ _BLANK = Answer(None, None, "", 0)
 
 
 class Prompter:
-    """A model and a template, ready to go through the data once. `say` and `warn` are told what a user should know."""
+    """A model and a template, ready to go through the data once. `say` and `warn` receive messages for the user."""
 
     def __init__(self, job: Prompting, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self.job, self.say, self.warn = job, say, warn
@@ -180,8 +180,8 @@ class Prompter:
 
     def _answers(self, prompts: Sequence[Prompt | None]) -> list[Answer]:
         """The answers to prompts, None being a blank line, and remembers them for the scores."""
-        asked = [prompt for prompt in prompts if prompt is not None]
-        found = (self._rank(asked) if self.template.ranks else self._write(asked)) if asked else []
+        filled = [prompt for prompt in prompts if prompt is not None]
+        found = (self._rank(filled) if self.template.ranks else self._write(filled)) if filled else []
         self._remember(found)
         answers = iter(found)
         return [_BLANK if prompt is None else next(answers) for prompt in prompts]
@@ -237,12 +237,12 @@ class Prompter:
         return answers
 
     def _bases(self, cases: Sequence[Case]) -> list[list[float]]:
-        """log P of the candidates after a prompt that says nothing; those of a task's labels are read once."""
+        """log P of the candidates after a prompt without content; those of a task's labels are read once."""
         keys = [(case.nothing, *case.candidates.values()) for case in cases]
         known = self._unconditional
         new = [key for key in dict.fromkeys(keys) if key not in known]
-        asked = [self.composer.layout.ask(key[0], key[1:]) for key in new]
-        known.update(zip(new, self._log_likelihoods(asked), strict=True))
+        questions = [self.composer.layout.ask(key[0], key[1:]) for key in new]
+        known.update(zip(new, self._log_likelihoods(questions), strict=True))
         found = [known[key] for key in keys]
         if not self.template.labels or placeholders(self.template.answer_context):
             known.clear()  # these hardly come again

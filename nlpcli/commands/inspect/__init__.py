@@ -1,4 +1,4 @@
-"""What is this? Models, tokenizers, runs, checkpoints, shard sets, texts and parallel corpora, told in words."""
+"""What is this? Models, tokenizers, runs, checkpoints, shard sets, texts and parallel corpora, described in words."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Settings:
     length: tokens of an example for which a model's FLOPs are counted. weights: each weight with its statistics.
     verify: compute the parts of the signature again.
     text: files to measure a tokenizer on. show: examples of each finding. limit: the most lines of a text. on_line:
-    told how many lines were read.
+    receives the number of lines read so far.
     """
 
     length: int | None = None

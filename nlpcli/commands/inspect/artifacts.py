@@ -106,7 +106,7 @@ def inspect_vectors(path: Path) -> Inspection:
 @reads_description
 def inspect_index(path: Path) -> Inspection:
     """An index that `nlpcli search --save-index` left. Raises: NlpcliError where its parts don't fit together."""
-    said = load_yaml(path / "index.yaml")
+    description = load_yaml(path / "index.yaml")
     vectors = inspect_vectors(path / "vectors.npy")
     check_regular(path / "texts.txt")
     texts = sum(1 for _ in read_lines(path / "texts.txt"))
@@ -115,10 +115,10 @@ def inspect_index(path: Path) -> Inspection:
             f"{path}: vectors.npy has {counted(vectors.facts['vectors'], 'vector')}, "
             f"but texts.txt has {counted(texts, 'line')}"
         )
-    facts = {"index": said, "texts": texts, "vectors": vectors.facts}
+    facts = {"index": description, "texts": texts, "vectors": vectors.facts}
     rows = [
         ("lines", f"{texts:,}"),
-        *((name, str(said[name])) for name in said if name not in ("format", "fingerprint")),
+        *((name, str(description[name])) for name in description if name not in ("format", "fingerprint")),
     ]
     title = f"a search index of {counted(texts, 'line')}"
     sections = [Section("Index", rows), *vectors.sections]

@@ -53,7 +53,7 @@ def _distance(source: np.ndarray, target: np.ndarray, c: float) -> np.ndarray:
 def parting(
     source: np.ndarray, target: np.ndarray, source_numbers: np.ndarray, target_numbers: np.ndarray
 ) -> int | None:
-    """The line, from 1, from which on two files of unequal length don't belong together, if it can be told.
+    """The line, from 1, from which on two files of unequal length don't belong together, if it can be determined.
 
     Before it line n belongs to line n; from it on, to the line that is as many lines farther down as one file has more.
     So a few lines that are missing in one place are found; what is missing in several is not. source, target: lengths;

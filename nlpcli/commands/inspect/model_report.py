@@ -90,7 +90,7 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False, ve
         "memory_bytes": memory(config, total),
         "flops_per_token": counts,
         "bytes": sum(file.stat().st_size for file in files),
-        "digest": "none" if is_huggingface(path) else "valid",  # of others, `open_model` would have said so
+        "digest": "none" if is_huggingface(path) else "valid",  # of others, `open_model` would have raised an error
         "unused_weights": info.get("left_out", []),
     }
     sections = [_what(facts), *_measured(facts), _parameters(parts), _cost(facts)]
@@ -242,8 +242,8 @@ def _what(facts: Mapping[str, Any]) -> Section:
     if facts["objective"] and facts["objective"] != facts["task"]:
         rows.insert(2, ("trained on", facts["objective"]))
     if facts["head"]:
-        said = facts["head"]["heads"] if "heads" in facts["head"] else facts["head"]
-        rows.insert(2, ("head", ", ".join(f"{name} {value}" for name, value in said.items())))
+        heads = facts["head"]["heads"] if "heads" in facts["head"] else facts["head"]
+        rows.insert(2, ("head", ", ".join(f"{name} {value}" for name, value in heads.items())))
     elif facts["pooling"]:
         rows.insert(2, ("pooling", facts["pooling"]))
     if facts["labels"]:

@@ -12,7 +12,7 @@ from nlpcli.commands.inspect.line_pairs import SIDES, Pairs
 from nlpcli.commands.inspect.line_scan import fetch, found_in
 from nlpcli.config.counting import counted
 
-_KINDS = {  # how they are told, and whether that is a problem in any case
+_KINDS = {  # how they are described, and whether that is a problem in any case
     "pair": ("pairs of {held} that are in {train}", True),
     "source": ("sources of {held} that are in {train} with another target", False),
     "target": ("targets of {held} that are in {train} with another source", False),
@@ -31,17 +31,19 @@ def between(read: Mapping[str, Pairs], show: int) -> tuple[dict[str, dict[str, i
         found = compare(read[train], read[held])
         counts[f"{train}_{held}"] = {name: int((places >= 0).sum()) for name, places in found.items()}
         for name, places in found.items():
-            said, problem = _KINDS[name]
+            description, problem = _KINDS[name]
             lines = np.flatnonzero(places >= 0)
             findings += finding(
-                f"{held}_{name}_in_{train}", said.format(held=held, train=train), lines + 1, problem=problem,
+                f"{held}_{name}_in_{train}", description.format(held=held, train=train), lines + 1, problem=problem,
                 examples=_examples(read[held], lines[:show], train, places),
             )  # fmt: skip
     for name, pairs in read.items():
         if name != "train" and not pairs.paired:
             source, target = pairs.sides
-            said = f"{name}: {source.name} has {counted(len(source), 'line')}, but {target.name} has {len(target):,}"
-            findings.append(Finding(f"{name}_unequal", said, abs(len(source) - len(target)), True))
+            description = (
+                f"{name}: {source.name} has {counted(len(source), 'line')}, but {target.name} has {len(target):,}"
+            )
+            findings.append(Finding(f"{name}_unequal", description, abs(len(source) - len(target)), True))
     return counts, findings
 
 

@@ -34,9 +34,9 @@ _FEW = 0.01  # share of a side's lines, below which a script is not one of the s
 
 @dataclass(frozen=True)
 class Corpus:
-    """What to look at: pairs of files, source and target; languages: their codes, () where nothing is said of them.
+    """What to look at: pairs of files, source and target; languages: their codes, () where they are unknown.
 
-    show: examples of each finding. limit: lines of each file that are read, None for all. on_line: told their number.
+    show: examples of each finding. limit: lines read of each file, None for all. on_line: receives their number.
     """
 
     train: tuple[str, str]
@@ -132,11 +132,11 @@ def _counts(pairs: Pairs) -> list[Finding]:
     source, target = pairs.sides
     place = parting(source.characters, target.characters, source.numbers, target.numbers)
     where = "; the line where they diverge is unknown" if place is None else f"; they diverge near line {place:,}"
-    said = (
+    description = (
         f"the numbers of lines differ: {source.name} has {len(source):,}, but {target.name} has {len(target):,}{where}"
     )
     lines = [] if place is None else [place]
-    return [Finding("unequal", said, abs(len(source) - len(target)), True, lines)]
+    return [Finding("unequal", description, abs(len(source) - len(target)), True, lines)]
 
 
 def _side_findings(pairs: Pairs, corpus: Corpus) -> list[Finding]:
@@ -150,11 +150,11 @@ def _side_findings(pairs: Pairs, corpus: Corpus) -> list[Finding]:
 
 
 def _languages(pairs: Pairs, corpus: Corpus) -> list[Finding]:
-    """The whole of a side in another language than was said, or both sides in one."""
+    """The whole of a side in another language than was given, or both sides in one."""
     found = []
-    for name, said, guess in zip(SIDES, corpus.languages, pairs.guesses, strict=False):
-        if guess is not None and guess[0] != said:
-            words = f"the {name} side seems to be in '{guess[0]}', not in '{said}'"
+    for name, language, guess in zip(SIDES, corpus.languages, pairs.guesses, strict=False):
+        if guess is not None and guess[0] != language:
+            words = f"the {name} side seems to be in '{guess[0]}', not in '{language}'"
             found.append(Finding("language", words, 1, True))
     first, second = pairs.guesses
     if not found and not corpus.languages and first and second and first[0] == second[0]:
@@ -187,8 +187,8 @@ def _pair_findings(pairs: Pairs, corpus: Corpus) -> list[Finding]:
     ]
     return [
         item
-        for name, said, places, problem in found
-        for item in finding(name, said, np.flatnonzero(places) + 1, problem=problem,
+        for name, description, places, problem in found
+        for item in finding(name, description, np.flatnonzero(places) + 1, problem=problem,
                             examples=pair_examples(pairs, np.flatnonzero(places) + 1, corpus.show))
     ] + _duplicates(pairs, blank, corpus.show)  # fmt: skip
 
@@ -227,13 +227,13 @@ def _duplicates(pairs: Pairs, blank: np.ndarray, show: int) -> list[Finding]:
         "duplicate", "repeated pairs (ignoring case and white space)", again + 1,
         examples=pair_examples(pairs, again + 1, show, first + 1),
     )  # fmt: skip
-    for name, values, other, said in (
+    for name, values, other, description in (
         ("one_to_many", source, 1, "repeated sources with another target"),
         ("many_to_one", target, 0, "repeated targets with another source"),
     ):
         places, origin = repeated(values, ~blank & ~repeats)
         examples = pair_examples(pairs, places + 1, show, origin + 1, other)
-        found += finding(name, said, places + 1, examples=examples)
+        found += finding(name, description, places + 1, examples=examples)
     return found
 
 

@@ -213,7 +213,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
     rows = [
         ("progress", far),
         ("optimizer", str(facts["optimizer"] or "unknown (config.yaml of the run is missing)")),
-        ("digests", ", ".join(f"{name} {said}" for name, said in checked.items())),
+        ("digests", ", ".join(f"{name} {state}" for name, state in checked.items())),
         ("parameters", f"{facts['parameters']:,}" if "parameters" in facts else "?"),
     ]
     sections = [Section("Checkpoint", rows), *_best(facts), _on_disk(facts)]
@@ -229,9 +229,9 @@ def _digests(path: Path, state: Mapping[str, Any]) -> tuple[dict[str, str], list
             checked[name] = "missing"
         else:
             checked[name] = "valid" if sha256_file(file) == digest else "invalid"
-    wrong = [name for name, said in checked.items() if said != "valid"]
-    said = f"{path.name}: damaged or missing files: {', '.join(wrong)} (--resume uses the checkpoint before it)"
-    return checked, [Finding("digest", said, len(wrong), True)] if wrong else []
+    wrong = [name for name, state in checked.items() if state != "valid"]
+    message = f"{path.name}: damaged or missing files: {', '.join(wrong)} (--resume uses the checkpoint before it)"
+    return checked, [Finding("digest", message, len(wrong), True)] if wrong else []
 
 
 # --- several -----------------------------------------------------------------------------------------------------

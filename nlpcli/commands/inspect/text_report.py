@@ -91,13 +91,13 @@ def text_facts(side: Scan) -> dict[str, Any]:
 def odd_findings(side: Scan, show: int, *, prefix: str = "", shown: str = "text") -> list[Finding]:
     """What is odd about characters, bytes and line ends; examples under the name `shown`."""
     found = []
-    for name, (said, problem) in ODDITIES.items():
+    for name, (description, problem) in ODDITIES.items():
         if not side.how_often[name]:
             continue
         lines = list(side.odd[name])
         examples = examples_of(side, lines[:show], shown)
         key = f"{shown}_{name}" if prefix else name
-        found.append(Finding(key, prefix + said, side.how_often[name], problem, lines, examples))
+        found.append(Finding(key, prefix + description, side.how_often[name], problem, lines, examples))
     return found
 
 
@@ -141,8 +141,8 @@ def rare_words(characters: Sequence[str]) -> str:
     return "  ".join(map(spelled, characters[:_SHOWN])) + (f"  and {more:,} more" if more > 0 else "")
 
 
-def length_cells(found: dict[str, float]) -> list[str]:
-    return [f"{found['mean']:,.1f}", *(f"{found[name]:,}" for name in ("median", "p95", "p99", "longest"))]
+def length_cells(lengths: dict[str, float]) -> list[str]:
+    return [f"{lengths['mean']:,.1f}", *(f"{lengths[name]:,}" for name in ("median", "p95", "p99", "longest"))]
 
 
 def _sections(facts: dict[str, Any], side: Scan) -> list[Section]:

@@ -192,19 +192,19 @@ def _pieces(facts: dict[str, Any]) -> Section:
     return Section("Vocabulary", rows)
 
 
-def _on_text(found: dict[str, Any]) -> Section:
+def _on_text(facts: dict[str, Any]) -> Section:
     def share(name: str) -> str:
-        return f"{counted(found[name], 'token')} ({percent(found[name], found['tokens'])})"
+        return f"{counted(facts[name], 'token')} ({percent(facts[name], facts['tokens'])})"
 
-    never, ordinary = found["unused_tokens"], found["ordinary_tokens"]
+    never, ordinary = facts["unused_tokens"], facts["ordinary_tokens"]
     rows = [
         (
             "text",
-            f"{counted(found['lines'], 'line')}, {counted(found['words'], 'word')}, "
-            f"{counted(found['tokens'], 'token')}",
+            f"{counted(facts['lines'], 'line')}, {counted(facts['words'], 'word')}, "
+            f"{counted(facts['tokens'], 'token')}",
         ),
-        ("fertility", f"{found['fertility']:.3f} tokens per word"),
-        ("token length", f"{found['characters_per_token']:.2f} characters"),
+        ("fertility", f"{facts['fertility']:.3f} tokens per word"),
+        ("token length", f"{facts['characters_per_token']:.2f} characters"),
         ("unknown tokens", share("unknown_tokens")),
         ("single-byte tokens", share("byte_tokens")),
         (
@@ -212,7 +212,7 @@ def _on_text(found: dict[str, Any]) -> Section:
             f"{never:,} of {ordinary:,} ({percent(never, ordinary)})",
         ),
     ]
-    if found["unknown_characters"]:
-        said = "  ".join(f"{spelled(c)} ({count:,})" for c, count in found["unknown_characters"].items())
-        rows.append(("unknown characters", said))
+    if facts["unknown_characters"]:
+        characters = "  ".join(f"{spelled(c)} ({count:,})" for c, count in facts["unknown_characters"].items())
+        rows.append(("unknown characters", characters))
     return Section("The text as tokens", rows)

@@ -115,15 +115,15 @@ def _curves(report: Report) -> Iterator[str]:
 
 def _figure(panel: Panel, number: int) -> str:
     better = " <small>(higher is better)</small>" if panel.better else ""
-    told = escape(_told(panel))
+    alt = escape(_description(panel))
     svg = panel_svg(panel, identity=f"c{number}")
     return (
-        f'<figure><figcaption>{escape(panel.title)}{better}</figcaption><div role="img" aria-label="{told}">{svg}</div>'
+        f'<figure><figcaption>{escape(panel.title)}{better}</figcaption><div role="img" aria-label="{alt}">{svg}</div>'
         "</figure>"
     )
 
 
-def _told(panel: Panel) -> str:
+def _description(panel: Panel) -> str:
     """A panel for those who don't see it."""
     parts = [
         f"{line.label}{' in training' if line.kind == 'train' else ''}: from {line.y[0]:.4g} to {line.y[-1]:.4g}"

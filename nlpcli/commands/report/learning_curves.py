@@ -28,7 +28,7 @@ _LOGGED = {
     "tokens_per_second": "tokens per second",
 }
 _LIKE_LOSS = ("loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
-_MOST = 6  # panels of metrics, unless they are asked for
+_MOST = 6  # panels of metrics, unless they are requested
 _NOT_METRICS = {"kind", "step", "epoch", "seconds", "snapshots"}
 
 

@@ -94,12 +94,12 @@ class _Measured:
     """One metric over the outputs of a run: the metric, and what it is computed from."""
 
     metric: Any
-    said: list[Any]
+    hypotheses: list[Any]
     gold: list[list[Any]]  # reference sets
     suffix: str
 
     def score(self, resampling: Resampling | None) -> Score:
-        return self.metric.corpus(self.said, self.gold, resampling)
+        return self.metric.corpus(self.hypotheses, self.gold, resampling)
 
 
 def final_scores(run: Run, resampling: Resampling | None) -> list[Final]:
@@ -133,13 +133,13 @@ def paired_scores(baseline: Run, run: Run, resampling: Resampling) -> tuple[list
         if why := _not_pairable(one, other, first, second):
             missing.append(f"{run.name} and {baseline.name} have no paired test of {name}, because {why}")
             continue
-        before, after = first.metric.compare(first.said, [second.said], first.gold, resampling)
+        before, after = first.metric.compare(first.hypotheses, [second.hypotheses], first.gold, resampling)
         if after.p_value is None:
             missing.append(f"{run.name} and {baseline.name} have no paired test of {name}, because it has no p-value")
             continue
         signature = _signed(after, first, (baseline.info.get("signatures") or {}).get(name, ""))
         found.append(Paired(name, run.name, baseline.name, after.value - before.value, after.p_value,
-                            len(first.said), signature))  # fmt: skip
+                            len(first.hypotheses), signature))  # fmt: skip
     return found, list(dict.fromkeys(missing))
 
 
@@ -151,7 +151,7 @@ def usable_outputs(run: Run) -> Outputs | None:
 
 
 def measured_again(run: Run, name: str) -> _Measured | None:
-    """What a metric of the kept weights is computed from, None where the outputs don't say."""
+    """What a metric of the kept weights is computed from, None where the outputs don't record it."""
     outputs = usable_outputs(run)
     how = None if outputs is None else outputs.measures.get(name)
     kind = how.get("metric") if isinstance(how, Mapping) else None
@@ -162,8 +162,8 @@ def measured_again(run: Run, name: str) -> _Measured | None:
     try:
         if kind in _OF_MEANS:
             return _of_parts(items, name, options["of"], kind)
-        said, gold = _PREPARE.get(kind, _plain)(items)
-        return _Measured(_metric(kind, options), said, gold, str(how.get("suffix", "")))
+        hypotheses, gold = _PREPARE.get(kind, _plain)(items)
+        return _Measured(_metric(kind, options), hypotheses, gold, str(how.get("suffix", "")))
     except (KeyError, TypeError, ValueError, NlpcliError):  # of another version, or damaged
         return None
 
@@ -226,10 +226,10 @@ def _not_pairable(one: Outputs, other: Outputs, first: _Measured, second: _Measu
     """Why two measurements are not of the same items, "" where they are."""
     if one.data != other.data:
         return "they were measured on different data"
-    if len(first.said) != len(second.said):
-        return f"one has {counted(len(first.said), 'item')} and the other has {len(second.said):,}"
+    if len(first.hypotheses) != len(second.hypotheses):
+        return f"one has {counted(len(first.hypotheses), 'item')} and the other has {len(second.hypotheses):,}"
     if isinstance(first.metric, PartMean):
-        same = all(a[1] == b[1] for a, b in zip(first.said, second.said, strict=True))
+        same = all(a[1] == b[1] for a, b in zip(first.hypotheses, second.hypotheses, strict=True))
         return "" if same else "the text was split into different parts"
     if not isinstance(first.gold[0][0], bool) and first.gold != second.gold:
         return "their references differ"
@@ -246,8 +246,8 @@ def _settings(metric: object) -> str:
 
 
 def _signed(score: Score, measured: _Measured, known: str) -> str:
-    """How a score and its interval were measured. known: how the run itself has it, which says how a text was cut."""
+    """How a score and its interval were measured. known: how the run itself has it, which states how a text was cut."""
     if isinstance(measured.metric, PartMean) and known:
         drawn = next((part for part in re.findall(r"\|bs:\d+\|seed:\d+", score.signature)), "")
-        return known.replace("|nlpcli:", f"|parts:{len(measured.said)}{drawn}|nlpcli:")
+        return known.replace("|nlpcli:", f"|parts:{len(measured.hypotheses)}{drawn}|nlpcli:")
     return f"{score.signature}|{measured.suffix}" if measured.suffix else score.signature

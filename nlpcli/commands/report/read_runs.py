@@ -98,7 +98,7 @@ class Run:
 def find_runs(paths: Sequence[Path], say: Callable[[str], None]) -> list[Path]:
     """The folders of runs among `paths`; a folder that is none stands for the runs directly below it.
 
-    Of no paths, the newest run under runs/, which `say` is told.
+    Of no paths, the newest run under runs/, which `say` reports.
     Raises: NlpcliError where there is none.
     """
     if not paths:
@@ -204,7 +204,7 @@ def _with_defaults(config: dict[str, Any], defaults: dict[str, Any]) -> dict[str
 def _yaml(path: Path) -> dict[str, Any]:
     try:
         return load_yaml(path) if path.exists() else {}
-    except NlpcliError:  # a run can be told of without it
+    except NlpcliError:  # a run can be reported without it
         return {}
 
 

@@ -1,4 +1,4 @@
-"""The report on one run or several: what is told, before it is written in one form or another."""
+"""The report on one run or several: its content, before it is written in one form or another."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from nlpcli.evaluation import Resampling
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a report is to be of.
+class ReportRequest:
+    """What a report contains.
 
     runs: folders; () for the newest run. x: the axis of the curves, a key of `AXES`. metrics: whose curves are drawn,
     () for those that all runs have. resampling: of intervals and paired tests, None for none. samples: how many of the
@@ -52,10 +52,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that is told of runs.
+    """Everything that is reported of runs.
 
     scores: of the kept weights, run by run. differences: settings that are not the same, run by run. cost: what the
-    runs took, run by run, by name. missing: sentences about what could not be told.
+    runs took, run by run, by name. missing: sentences about what could not be reported.
     """
 
     runs: tuple[Run, ...]
@@ -88,34 +88,34 @@ class Report:
         return next((score for score in self.scores[run] if score.name == metric), None)
 
 
-def make_report(asked: Asked, *, say: Callable[[str], None]) -> Report:
+def make_report(request: ReportRequest, *, say: Callable[[str], None]) -> Report:
     """Reads the runs and measures what they left.
 
     Raises: NlpcliError for folders that are no runs, unknown axes and metrics.
     """
-    paths = find_runs(asked.runs, say)
+    paths = find_runs(request.runs, say)
     with described_by(paths[0] if len(paths) == 1 else "a folder of the runs"):
-        return _report_of(read_runs(paths), asked)
+        return _report_of(read_runs(paths), request)
 
 
-def _report_of(runs: Sequence[Run], asked: Asked) -> Report:
-    curves = curves_of(runs, x=asked.x, metrics=asked.metrics)
+def _report_of(runs: Sequence[Run], request: ReportRequest) -> Report:
+    curves = curves_of(runs, x=request.x, metrics=request.metrics)
     missing = _together(runs)
-    scores = tuple(tuple(final_scores(run, asked.resampling)) for run in runs)
+    scores = tuple(tuple(final_scores(run, request.resampling)) for run in runs)
     paired: list[Paired] = []
-    if asked.resampling is not None:
+    if request.resampling is not None:
         for run in runs[1:]:
-            found, why = paired_scores(runs[0], run, asked.resampling)
+            found, why = paired_scores(runs[0], run, request.resampling)
             paired += found
             missing += why
     return Report(
         runs=tuple(runs),
-        x=asked.x,
+        x=request.x,
         curves=curves,
         scores=scores,
         paired=tuple(paired),
         differences=differences(runs) if len(runs) > 1 else {},
-        samples=tuple(samples_of(runs, asked.samples)),
+        samples=tuple(samples_of(runs, request.samples)),
         cost=tuple(cost_of(run) for run in runs),
         missing=tuple(dict.fromkeys((*missing, *curves.missing))),
     )

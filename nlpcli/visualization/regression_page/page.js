@@ -102,10 +102,10 @@ function draw() {
   parts.push(element("text", { x: LEFT - 8, y: FLOOR + 4, "text-anchor": "end" }, short(most)));
   parts.push(element("text", { x: LEFT - 8, y: BOTTOM + 4, "text-anchor": "end" }, "0"));
   find("plot").replaceChildren(...parts);
-  tell(width, alpha, here.value);
+  showReadout(width, alpha, here.value);
 }
 
-function tell(width, alpha, value) {
+function showReadout(width, alpha, value) {
   const names = data.columns;
   const point = (values) => values.map((number, k) => `${names[k]} = ${short(number)}`).join(", ");
   const largest = alpha.map((weight, i) => [weight, i]).sort((one, other) => other[0] - one[0]).slice(0, 3);

@@ -28,8 +28,8 @@ rows:
 """
 
 
-class Told:
-    """A listener that keeps what it is told."""
+class RecordingListener:
+    """A listener that records its messages."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -56,8 +56,8 @@ class Told:
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def listener() -> RecordingListener:
+    return RecordingListener()
 
 
 @pytest.fixture

@@ -45,9 +45,9 @@ def test_settings_of_all_cells_lie_beneath_what_a_cell_changes(job):
 
 
 def test_the_base_may_be_a_file_beside_the_grid(job, tmp_path):
-    asked = job("base: small.yaml\nequal: {steps: 1}\nrows: [{name: base}]")
+    grid_job = job("base: small.yaml\nequal: {steps: 1}\nrows: [{name: base}]")
     Path("small.yaml").write_text("extends: transformer-tiny\ntask: translation\nmodel: {d_model: 64}")
-    assert make_plan(asked).cells[0].config.model.d_model == 64
+    assert make_plan(grid_job).cells[0].config.model.d_model == 64
 
 
 def test_an_objective_takes_its_own_preset_where_none_is_named(job):
@@ -94,7 +94,7 @@ def test_a_task_is_trained_as_it_usually_is(job):
         ),
     ],
 )
-def test_a_mistake_in_any_cell_is_told_with_its_name_before_anything_is_trained(job, text, message):
+def test_a_mistake_in_any_cell_is_reported_with_its_name_before_anything_is_trained(job, text, message):
     with pytest.raises(NlpcliError) as error:
         make_plan(job(text))
     assert message in error.value.message
@@ -107,7 +107,7 @@ def test_only_cells_that_are_there_can_be_chosen(job):
     assert make_plan(job(only=("heads-1",), overwrite=True)).repeated == {"heads-1"}
 
 
-def test_a_preview_needs_no_data_and_tells_sizes_and_operations(job):
+def test_a_preview_needs_no_data_and_reports_sizes_and_operations(job):
     shown = preview(job(train=(), dev=()))
     assert [cell["cell"] for cell in shown] == ["base", "heads-1", "d_ff-32"]
     assert shown[0]["parameters"] == shown[1]["parameters"] < shown[2]["parameters"]

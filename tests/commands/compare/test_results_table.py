@@ -130,7 +130,7 @@ def test_cells_that_are_missing_are_explained():
     assert picture(results([ROWS[0], failed, waiting])).startswith(b"\x89PNG")
 
 
-def test_measures_with_several_signatures_are_told_not_to_be_comparable():
+def test_measures_with_several_signatures_are_reported_not_to_be_comparable():
     text = markdown(results(signatures={"perplexity": ["tok:bpe-300", "tok:chars-300"]}))
     assert "perplexity was measured in different ways: tok:bpe-300; tok:chars-300" in text
 
@@ -173,11 +173,11 @@ def test_the_page_says_which_cells_are_of_more_seeds_and_what_bars_are():
     assert f"{bars} sentences. The dashed line" in text
 
 
-def test_a_page_that_can_not_be_written_leaves_no_picture_behind(tmp_path, told):
+def test_a_page_that_can_not_be_written_leaves_no_picture_behind(tmp_path, listener):
     (tmp_path / "g.png").write_bytes(b"before")
     (tmp_path / "g.md").mkdir()
     with pytest.raises(NlpcliError):
-        write_report(results(), tmp_path / "g.md", told)
+        write_report(results(), tmp_path / "g.md", listener)
     assert (tmp_path / "g.png").read_bytes() == b"before"
 
 
@@ -214,12 +214,12 @@ def test_columns_of_csv_have_names_of_their_own_and_none_repeats_an_axis():
     assert (last["attention"], last["model.attention"]) == ("", "mean")
 
 
-def test_a_setting_without_a_longer_name_is_told_from_its_axis_too():
+def test_a_setting_without_a_longer_name_is_distinguished_from_its_axis_too():
     found = crossed({"perplexity": (4.0, 3.0, 2.0, 1.0)}, full_names={"attention": "attention", "size": "size"})
     assert next(csv.reader(io.StringIO(as_csv(found))))[3:5] == ["size", "setting size"]
 
 
-def test_an_axis_called_as_a_cost_is_told_from_it():
+def test_an_axis_called_as_a_cost_is_distinguished_from_it():
     cells = [row(name, {}, labels={"parameters": name}, parameters=1) for name in ("few", "many")]
     found = results(cells, axes={"parameters": ["few", "many"]}, metrics=[], headings=[])
     _, second = csv.DictReader(io.StringIO(as_csv(found)))

@@ -65,16 +65,16 @@ def model(tmp_path):
 
 @pytest.fixture
 def solve(write):
-    """The answers to some data, the scores, and what was said and warned of."""
+    """The answers to some data, the scores, and the messages and warnings."""
 
     def it(model, template, data=FILMS, name="dev.tsv", **settings):
-        said: list[str] = []
+        messages: list[str] = []
         if "examples" in settings:
             settings["examples"] = str(write("train.tsv", settings["examples"]))
         job = Prompting(write("task.yaml", template), str(write(name, data)), model, device="cpu", **settings)
-        prompter = Prompter(job, say=said.append, warn=said.append)
+        prompter = Prompter(job, say=messages.append, warn=messages.append)
         answers = [answer for portion in prompter.answers() for answer in portion]
-        return answers, prompter.scores(), said
+        return answers, prompter.scores(), messages
 
     return it
 
@@ -165,9 +165,9 @@ def test_a_list_in_json_lines_holds_candidates_and_a_label_may_be_their_text(mod
 
 def test_prompts_show_examples_with_their_answers_below_the_instruction(model, solve, tokenizer):
     template = {**REVIEWS, "instruction": "Film or not?", "separator": "\n--\n"}
-    answers, _, said = solve(model(tokenizer), template, shots=1, examples="text\tlabel\ngood\tpos\n")
+    answers, _, messages = solve(model(tokenizer), template, shots=1, examples="text\tlabel\ngood\tpos\n")
     assert answers[0].prompt == "Film or not?\n--\ngood\nIt is: positive\n--\na good film\nIt is:"
-    assert (answers[0].shots, said) == (1, [])
+    assert (answers[0].shots, messages) == (1, [])
 
 
 def cases(count):
@@ -187,12 +187,12 @@ def test_examples_are_drawn_by_seed_and_number_without_the_prompt_itself():
 def test_a_prompt_that_is_too_long_loses_its_oldest_examples_first_and_says_so(model, solve, tokenizer):
     examples = "text\tlabel\n" + "".join(f"good film, {'bad ' * i}film\tpos\n" for i in range(6))
     full, _, _ = solve(model(tokenizer, max_length=900), REVIEWS, shots=5, examples=examples)
-    answers, _, said = solve(model(tokenizer, max_length=60), REVIEWS, shots=5, examples=examples)
+    answers, _, messages = solve(model(tokenizer, max_length=60), REVIEWS, shots=5, examples=examples)
     for answer, whole in zip(answers, full, strict=True):
         assert answer.shots < whole.shots == 5
         shots = whole.prompt.split("\n\n")
         assert answer.prompt == "\n\n".join(shots[5 - answer.shots :])
-    [line] = said
+    [line] = messages
     assert line == (
         f"3 of 3 prompts contain fewer than 5 examples (at least {min(a.shots for a in answers)}), because "
         "the model's maximum is 60 tokens"
@@ -201,10 +201,12 @@ def test_a_prompt_that_is_too_long_loses_its_oldest_examples_first_and_says_so(m
 
 def test_an_example_that_is_too_long_alone_is_cut_from_its_beginning_and_named(model, solve, tokenizer):
     path = model(tokenizer, max_length=30)
-    answers, _, said = solve(path, REVIEWS, f"text\tlabel\n{'bad ' * 30}film\tneg\n")
+    answers, _, messages = solve(path, REVIEWS, f"text\tlabel\n{'bad ' * 30}film\tneg\n")
     assert len(answers) == 1
-    assert "dev.tsv:2: the prompt has " in said[0]
-    assert "tokens and is truncated to its last " in said[0] and "maximum for prompt and answer is 30" in said[0]
+    assert "dev.tsv:2: the prompt has " in messages[0]
+    assert (
+        "tokens and is truncated to its last " in messages[0] and "maximum for prompt and answer is 30" in messages[0]
+    )
 
 
 def test_an_answer_without_room_for_a_prompt_is_refused(model, solve, tokenizer):
@@ -241,9 +243,9 @@ def test_written_answers_are_measured_by_any_metric_of_texts(model, solve, token
 
 
 def test_examples_without_a_label_are_answered_and_not_measured(model, solve, tokenizer):
-    answers, scores, said = solve(model(tokenizer), REVIEWS, "text\ngood\nbad\n", columns=Columns(header="yes"))
+    answers, scores, messages = solve(model(tokenizer), REVIEWS, "text\ngood\nbad\n", columns=Columns(header="yes"))
     assert len(answers) == 2 and scores == []
-    assert said == ["no example has a label, so no score is computed"]
+    assert messages == ["no example has a label, so no score is computed"]
 
 
 def test_answers_before_a_bad_line_are_given(model, write, tokenizer):
@@ -280,7 +282,7 @@ def test_text_stands_for_the_column_that_holds_the_text(write):
     assert (record.fields["text"], record.label) == ("b", ("7",))
 
 
-def test_a_column_that_is_asked_for_is_taken_even_beside_one_called_text(write):
+def test_a_requested_column_is_taken_even_beside_one_called_text(write):
     path = write("a.tsv", "text\tbody\tlabel\na\tb\tc\n")
     [record] = read_records(path, Columns(text="body"), {"text"})
     assert (record.fields["text"], record.label) == ("b", ("c",))
@@ -377,9 +379,9 @@ def test_shots_that_cannot_be_shown_are_refused(model, solve, tokenizer, setting
         solve(model(tokenizer), REVIEWS, **settings)
 
 
-def test_a_column_that_the_template_does_not_show_is_told(model, solve, tokenizer):
-    _, _, said = solve(model(tokenizer), {"prompt": "{label_text}:"}, "label_text\na\n", columns=Columns(text="1"))
-    assert said[0] == "--text has no effect, because the template does not contain {text}"
+def test_a_column_that_the_template_does_not_show_is_reported(model, solve, tokenizer):
+    _, _, messages = solve(model(tokenizer), {"prompt": "{label_text}:"}, "label_text\na\n", columns=Columns(text="1"))
+    assert messages[0] == "--text has no effect, because the template does not contain {text}"
 
 
 def test_a_metric_that_does_not_fit_is_refused(model, solve, tokenizer):

@@ -1,4 +1,4 @@
-"""Texts, shard sets, vectors, indexes, suites and JSON lines are recognised and described; the rest is told so."""
+"""Texts, shard sets, vectors, indexes, suites and JSON lines are recognized and described; the rest is refused."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Wicked:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("p.pt", pickle.dumps(Wicked()), "the file is a pickle"),
         ("w.bin", b"PK\x03\x04\x00\x00", "an archive"),
@@ -107,9 +107,9 @@ class Wicked:
         ("metrics.jsonl", b"no\n", "the file contains no log entries of a run"),
     ],
 )
-def test_what_can_t_be_inspected_is_told_in_words(tmp_path, name, content, said):
+def test_what_can_t_be_inspected_is_refused_in_words(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(NlpcliError, match=said):
+    with pytest.raises(NlpcliError, match=message):
         inspect(str(tmp_path / name))
 
 
@@ -125,7 +125,7 @@ def test_no_side_of_a_corpus_is_a_binary_file(tmp_path):
         scan(tmp_path / "a.de")
 
 
-def test_folders_that_are_nothing_are_told_by_what_they_hold(tmp_path):
+def test_folders_that_are_nothing_are_refused_by_what_they_hold(tmp_path):
     with pytest.raises(NlpcliError, match="the folder is empty"):
         inspect(str(tmp_path))
     (tmp_path / "notes.txt").write_text("x", "utf-8")

@@ -75,7 +75,7 @@ def test_the_portions_make_no_difference(tmp_path, monkeypatch):
     assert whole.alphabet == parts.alphabet
 
 
-def test_bytes_that_are_no_text_are_told_and_not_refused(tmp_path):
+def test_bytes_that_are_no_text_are_reported_and_not_refused(tmp_path):
     path = tmp_path / "text.gz"
     path.write_bytes(gzip.compress(b"\xef\xbb\xbfone\r\ntwo \xff\nthree"))
     assert list(lenient_lines(path)) == [

@@ -120,18 +120,18 @@ def test_a_tokenizer_is_measured_on_a_text(tmp_path):
 
 def test_settings_that_have_no_effect_are_refused(made, tmp_path):
     (tmp_path / "text").write_text("one\n", "utf-8")
-    for path, settings, said in (
+    for path, settings, message in (
         (tmp_path / "text", {"length": 3}, "--length has no effect on a text"),
         (tmp_path / "text", {"weights": True}, "--weights has no effect"),
         (made[0] / "own", {"text": ["x"]}, "--corpus has no effect"),
         (made[0] / "own", {"as_kind": "modle"}, "unknown kind 'modle'"),
     ):
-        with pytest.raises(NlpcliError, match=said):
+        with pytest.raises(NlpcliError, match=message):
             inspect(str(path), **settings)
 
 
 @pytest.mark.parametrize(("context", "found"), [(511, ["window:8"]), (512, [])])
-def test_attention_that_pays_for_longer_texts_only_is_told(context, found, tmp_path):
+def test_attention_that_pays_for_longer_texts_only_is_reported(context, found, tmp_path):
     config = ModelConfig.model_validate({**SHAPE, "attention": ["window:8", "full"], "max_length": 512})
     tokenizer = train_tokenizer("byte-bpe", ["the quick brown fox jumps"] * 5, vocab_size=270)
     model = build_model(config, tokenizer.vocab_size)
@@ -142,5 +142,5 @@ def test_attention_that_pays_for_longer_texts_only_is_told(context, found, tmp_p
         {"entry": "window:8", "full": False, "faster_from": 512},
         {"entry": "full", "full": True, "faster_from": None},
     ]
-    told = [finding["text"] for finding in facts["findings"] if finding["name"] == "attention_slower_than_full"]
-    assert [text.split("'")[1] for text in told] == found
+    findings = [finding["text"] for finding in facts["findings"] if finding["name"] == "attention_slower_than_full"]
+    assert [text.split("'")[1] for text in findings] == found

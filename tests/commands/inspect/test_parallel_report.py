@@ -32,7 +32,7 @@ def clean():
 
 @pytest.fixture
 def corpus(tmp_path, clean):
-    """Writes two sides, changed as asked, and inspects them."""
+    """Writes two sides, changed as requested, and inspects them."""
 
     def look(change=lambda english, german: None, **settings):
         english, german = map(list, clean)
@@ -61,7 +61,7 @@ def test_the_sample_has_no_faults(corpus):
     assert [inspection.facts[side]["language"] for side in ("source", "target")] == ["en", "de"]
 
 
-def test_exchanged_pairs_lines_of_the_other_language_and_copies_are_told_apart(corpus):
+def test_exchanged_pairs_lines_of_the_other_language_and_copies_are_distinguished(corpus):
     def change(english, german):
         english[10], german[10] = german[10], english[10]
         english[700] = "Ich habe gestern den ganzen Tag auf dich gewartet."
@@ -78,7 +78,7 @@ def test_exchanged_pairs_lines_of_the_other_language_and_copies_are_told_apart(c
     assert inspection.has_problems
 
 
-def test_blank_lines_odd_characters_and_broken_bytes_are_told_with_their_lines(corpus):
+def test_blank_lines_odd_characters_and_broken_bytes_are_reported_with_their_lines(corpus):
     def change(english, german):
         english[4] = ""
         german[5] = " \t"
@@ -101,7 +101,7 @@ def test_lengths_that_don_t_fit_are_found(corpus):
     assert 21 in lines(corpus(change), "length_ratio")
 
 
-def test_repeated_pairs_and_several_translations_are_told_apart(corpus):
+def test_repeated_pairs_and_several_translations_are_distinguished(corpus):
     def change(english, german):
         english[100], german[100] = "A line of its own.", "Eine eigene Zeile."
         english[200], german[200] = "a  line of its own.", "Eine eigene Zeile."
@@ -116,14 +116,14 @@ def test_repeated_pairs_and_several_translations_are_told_apart(corpus):
     assert examples[301]["earlier"] == "line 101: Eine eigene Zeile."
 
 
-def test_missing_lines_are_told_with_their_place(corpus):
+def test_missing_lines_are_reported_with_their_place(corpus):
     inspection = corpus(lambda english, german: german.__delitem__(slice(1200, 1202)))
     assert "a.en has 3,000" in found(inspection, "unequal").text
     assert abs(lines(inspection, "unequal")[0] - 1201) <= 10
     assert inspection.facts["lines"] is None
 
 
-def test_what_was_said_of_the_languages_is_checked(corpus):
+def test_the_given_languages_are_checked(corpus):
     assert found(corpus(languages=("en", "de")), "language") is None
     assert found(corpus(languages=("de", "en")), "language").problem
     with pytest.raises(NlpcliError, match="unknown language 'eng'"):

@@ -92,16 +92,16 @@ def leave_outputs(folder, step, shift):
     """Outputs of 60 sentences, and their BLEU."""
     from nlpcli.evaluation.bleu import bleu
 
-    gold, said = [], []
+    gold, outputs = [], []
     for i in range(60):
         right = [WORDS[(3 * i + k * (i % 5 + 1)) % len(WORDS)] for k in range(8)]
         wrong = [WORDS[(i + k) % len(WORDS)] if (i + k) % 4 == shift or k == shift else w for k, w in enumerate(right)]
         gold.append(" ".join(right))
-        said.append(" ".join(wrong))
+        outputs.append(" ".join(wrong))
     options = {"tokenize": "13a", "lowercase": False}
     head = {"step": step, "data": "dev", "measures": {
         "bleu": {"metric": "bleu", "options": options, "suffix": "sentences:60|beam:1"}
     }}  # fmt: skip
-    items = [{"reference": right, "output": text} for right, text in zip(gold, said, strict=True)]
+    items = [{"reference": right, "output": text} for right, text in zip(gold, outputs, strict=True)]
     (folder / "outputs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (head, *items)))
-    return bleu(said, [gold]).value
+    return bleu(outputs, [gold]).value

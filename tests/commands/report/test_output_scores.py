@@ -64,8 +64,8 @@ def choices(seed):
 
     task = task_of("choice", choice_in=right, reference_in=right)
     examples = [Example(("which?", "this", "that"), label=label) for label in draw(2, 0, 1)]
-    said = [["this", "that"][k] for k in draw(seed, 0, 1)]
-    return task, examples, [{"choice": text, "candidates": ["this", "that"]} for text in said]
+    texts = [["this", "that"][k] for k in draw(seed, 0, 1)]
+    return task, examples, [{"choice": text, "candidates": ["this", "that"]} for text in texts]
 
 
 def tags(seed):
@@ -153,7 +153,7 @@ def test_a_run_differs_from_itself_by_nothing_and_from_another_with_the_metrics_
     assert not missing and {p.metric for p in found} == set(first.info["metrics"])
     for p in found:
         one, other = measured_again(first, p.metric), measured_again(second, p.metric)
-        _, after = one.metric.compare(one.said, [other.said], one.gold, RESAMPLING)
+        _, after = one.metric.compare(one.hypotheses, [other.hypotheses], one.gold, RESAMPLING)
         assert p.p_value == after.p_value and p.items == SIZE
         assert p.difference == pytest.approx(
             second.info["metrics"][p.metric] - first.info["metrics"][p.metric], abs=1e-5

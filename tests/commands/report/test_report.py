@@ -15,7 +15,7 @@ from nlpcli.cli.main import main
 from nlpcli.commands.report import report_wording
 from nlpcli.commands.report.output_scores import Final
 from nlpcli.commands.report.read_runs import find_runs, read_run, short_names
-from nlpcli.commands.report.report import Asked, make_report
+from nlpcli.commands.report.report import ReportRequest, make_report
 from nlpcli.commands.report.report_data import as_dict
 from nlpcli.commands.report.report_formats import FORMATS, format_of, text_of, write_report
 from nlpcli.errors import NlpcliError
@@ -26,8 +26,8 @@ GOLDEN = Path(__file__).parent / "golden"
 FEW = Resampling(100, 12345)
 
 
-def report_of(*runs, **asked):
-    return make_report(Asked(tuple(map(Path, runs)), **{"resampling": FEW, **asked}), say=lambda text: None)
+def report_of(*runs, **settings):
+    return make_report(ReportRequest(tuple(map(Path, runs)), **{"resampling": FEW, **settings}), say=lambda text: None)
 
 
 def compare_with_golden(text, name, tmp_path):
@@ -123,7 +123,7 @@ def test_a_setting_an_older_version_did_not_know_has_its_default(make_run):
     assert report_of(first, second).differences == {}
 
 
-def test_how_an_output_evolved_is_told_once_for_equal_ones(make_run):
+def test_how_an_output_evolved_is_shown_once_for_equal_ones(make_run):
     report = report_of(make_run("a"))
     assert report.samples[0].text == "Ein Mann schläft ."
     [outputs] = report.samples[0].outputs
@@ -133,7 +133,7 @@ def test_how_an_output_evolved_is_told_once_for_equal_ones(make_run):
     assert len(report_of(make_run("b"), samples=2).samples) == 2
 
 
-def test_a_run_that_still_goes_on_is_told_of_as_it_is(make_run):
+def test_a_run_that_still_goes_on_is_reported_as_it_is(make_run):
     folder = make_run("a", steps=40, finished=False)
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"kind": "train", "step": 50, "lo')  # being written, or cut off by a crash
@@ -168,7 +168,7 @@ def test_a_metric_is_marked_where_all_runs_that_have_it_are_kept_by_it(make_run)
         assert set(re.findall(r"class=decides>(\w+)<", text_of(report, "html"))) == marked
 
 
-def test_a_run_with_nothing_logged_is_told_of(make_run, tmp_path):
+def test_a_run_with_nothing_logged_is_reported(make_run, tmp_path):
     folder = make_run("a", lines=[], samples=False, finished=False)
     report = report_of(folder)
     assert any("there are no curves yet" in sentence for sentence in report.missing)
@@ -179,7 +179,7 @@ def test_a_run_with_nothing_logged_is_told_of(make_run, tmp_path):
         write_report(report, tmp_path / "r.png", "png")
 
 
-def test_what_an_older_run_lacks_is_said(make_run):
+def test_what_an_older_run_lacks_is_reported(make_run):
     folder = make_run("a", outputs=False, samples=False, flops=False)
     report = report_of(folder)
     assert report.missing == (
@@ -276,11 +276,11 @@ def test_without_a_name_the_newest_run_is_taken_and_named(make_run, tmp_path, mo
     old, new = make_run("runs/z"), make_run("runs/a")
     for path in old.iterdir():
         os.utime(path, (1, 1))
-    told = []
-    assert find_runs([], told.append) == [Path("runs/a")] and "runs/a" in told[0] and new.exists()
+    messages = []
+    assert find_runs([], messages.append) == [Path("runs/a")] and "runs/a" in messages[0] and new.exists()
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders():
+def test_runs_of_one_name_are_distinguished_by_their_folders():
     assert short_names([Path("x/seed-1"), Path("y/seed-1"), Path("b")]) == ["x/seed-1", "y/seed-1", "b"]
 
 
@@ -330,7 +330,7 @@ def test_every_form_is_written_and_the_same_again(make_run, tmp_path, format, ca
     assert files[0].read_bytes() == files[1].read_bytes() != b""
 
 
-def test_options_without_effect_are_told(make_run, tmp_path, capsys):
+def test_options_without_effect_are_reported(make_run, tmp_path, capsys):
     assert main(["report", str(make_run("a")), "--format", "json", "--theme", "dark", "--ascii"]) == 0
     error = capsys.readouterr().err
     assert "--theme has no effect" in error and "--ascii has no effect" in error

@@ -46,18 +46,18 @@ def write_model(tmp_path_factory):
 
 
 @pytest.fixture
-def told():
-    """What `look` said and warned of."""
+def messages():
+    """The messages and warnings of `look`."""
     return []
 
 
 @pytest.fixture
-def see(told):
+def see(messages):
     """`see(path, text or Given, **settings of Looking)`: the one attention."""
 
     def call(path, given, **settings):
         given = given if isinstance(given, Given) else Given(given)
-        [found] = look(Looking(path, device="cpu", **settings), [given], say=told.append, warn=told.append)
+        [found] = look(Looking(path, device="cpu", **settings), [given], say=messages.append, warn=messages.append)
         return found
 
     return call

@@ -83,10 +83,10 @@ def test_segments_are_read_as_the_model_knows_them(write_model, see):
     assert np.allclose(see(path, Given("a dog", "the house")).sites[0].weights[-1], recorded[0][0], atol=64 * 2**-23)
 
 
-def test_a_text_that_is_too_long_is_cut_and_that_is_told(write_model, see, told):
+def test_a_text_that_is_too_long_is_cut_and_that_is_reported(write_model, see, messages):
     found = see(write_model("encoder", kind="encoder", positions="learned"), Given("dog " * 40, place="<stdin>:7"))
     assert len(found.sites[0].keys) == 32
-    assert told == ["<stdin>:7: the text has 81 tokens, but the model reads at most 30; it was truncated"]
+    assert messages == ["<stdin>:7: the text has 81 tokens, but the model reads at most 30; it was truncated"]
 
 
 # --- decoders ----------------------------------------------------------------------------------------------------
@@ -246,14 +246,14 @@ XL = {"family": "transformer-xl", "kind": "decoder"}
 XLNET = {"family": "xlnet", "kind": "encoder"}
 
 
-def test_a_memory_stands_before_the_text_and_has_its_tokens(write_model, see, told):
+def test_a_memory_stands_before_the_text_and_has_its_tokens(write_model, see, messages):
     path = write_model("language-model", **XL, memory_length=6)
     found = see(path, "the dog", memory="a man and a child in the house")
     [site] = found.sites
     memory = [token for token, group in zip(site.keys.tokens, site.keys.groups, strict=True) if group == "memory"]
     assert len(memory) == 6
     assert "a man and a child in the house".endswith(plain(memory))
-    assert "the earlier text has 13 tokens, but the memory contains only the last 6" in told[0]
+    assert "the earlier text has 13 tokens, but the memory contains only the last 6" in messages[0]
     assert plain(site.keys.tokens[6:]) == "the dog"
     assert site.queries.positions == site.keys.positions[6:] == tuple(range(6, len(site.keys)))
     assert site.weights[0].shape[1:] == (len(site.keys) - 6, len(site.keys))
@@ -462,7 +462,7 @@ def test_settings_without_effect_are_refused():
         Looking(order="sideways")
 
 
-def test_of_runs_the_newest_is_taken_that_can_do_what_is_asked(write_model, see, told, tmp_path, monkeypatch):
+def test_of_runs_the_newest_is_taken_that_can_answer_the_request(write_model, see, messages, tmp_path, monkeypatch):
     import os
 
     monkeypatch.chdir(tmp_path)
@@ -474,12 +474,12 @@ def test_of_runs_the_newest_is_taken_that_can_do_what_is_asked(write_model, see,
         os.utime(tmp_path / "runs" / name / "model.yaml", (1000 + age, 1000 + age))
     assert see(None, "the dog").model == "new"
     assert see(None, "the dog", memory="a man").model == "xl"
-    assert "runs/xl" in told[-1]
+    assert "runs/xl" in messages[-1]
     with pytest.raises(NlpcliError, match="no run in runs/ is suitable"):
         see(None, "the dog", order="random")
 
 
-def test_a_looker_can_be_asked_again(write_model):
+def test_a_looker_can_be_used_again(write_model):
     looker = Looker(Looking(write_model(), device="cpu"), say=print, warn=print)
     one = looker.look(Given("a man", target="der mann"))
     two = looker.look(Given("a man", target="der mann"))

@@ -63,10 +63,10 @@ def files(tmp_path):
 
 
 def aligned(files, **options):
-    said = []
+    messages = []
     job = Aligning(target=files[1], sources=(files[0],), device="cpu", **options)
-    lines = [line for portion in align(job, say=said.append, warn=said.append) for line in portion]
-    return lines, said
+    lines = [line for portion in align(job, say=messages.append, warn=messages.append) for line in portion]
+    return lines, messages
 
 
 def pairs(line):
@@ -74,8 +74,8 @@ def pairs(line):
 
 
 def test_each_pair_has_a_line_and_a_blank_one_has_no_links(models, files):
-    lines, said = aligned(files, model=models[0])
-    assert said == [] and [bool(line) for line in lines] == [True, False, True, True, True, False, True]
+    lines, messages = aligned(files, model=models[0])
+    assert messages == [] and [bool(line) for line in lines] == [True, False, True, True, True, False, True]
     for line, source, target in zip(lines, GERMAN, ENGLISH, strict=True):
         links = pairs(line)
         assert len({j for _, j in links}) == len(links) == (len(target.split()) if source.split() else 0)
@@ -149,13 +149,15 @@ def test_one_model_alone_is_combined_with_the_best_target_word_of_each_source_wo
 
 
 def test_layers_are_those_of_which_the_two_directions_agree_best(models, files):
-    chosen, said = aligned(files, model=models[0], reverse=models[1], layer="auto", method="intersection")
+    chosen, messages = aligned(files, model=models[0], reverse=models[1], layer="auto", method="intersection")
     forward = [[pairs(line) for line in aligned(files, model=models[0], layer=n)[0]] for n in (1, 2, 3)]
     backward = [[turned(pairs(line)) for line in aligned(files[::-1], model=models[1], layer=n)[0]] for n in (1, 2)]
     values = {(i, j): agreement(forward[i], backward[j]) for i in range(3) for j in range(2)}
     i, j = max(values, key=values.get)
     assert chosen == aligned(files, model=models[0], reverse=models[1], layer=(i + 1, j + 1), method="intersection")[0]
-    assert len(said) == 1 and said[0].startswith(f"layers: {i + 1} of the model and {j + 1} of the reverse model")
+    assert len(messages) == 1 and messages[0].startswith(
+        f"layers: {i + 1} of the model and {j + 1} of the reverse model"
+    )
 
 
 def test_either_side_may_be_standard_input_and_sources_follow_one_another(models, files, tmp_path, monkeypatch):
@@ -182,12 +184,12 @@ def test_lines_before_an_error_are_given(models, files, tmp_path):
         aligned([files[0], str(tmp_path / "long")], model=models[0])
 
 
-def test_what_is_longer_than_the_model_is_cut_and_told(models, tmp_path):
+def test_what_is_longer_than_the_model_is_cut_and_reported(models, tmp_path):
     (tmp_path / "de").write_text("ein mann " * 10 + "\nein hund\n")
     (tmp_path / "en").write_text("a man\n" + "a dog " * 20 + "\n")
-    lines, said = aligned((str(tmp_path / "de"), str(tmp_path / "en")), model=models[0])
-    assert all(warning.endswith("the model's maximum length") for warning in said)
-    assert [warning.split(" has ")[0].rsplit("/", 1)[-1] for warning in said] == [
+    lines, messages = aligned((str(tmp_path / "de"), str(tmp_path / "en")), model=models[0])
+    assert all(warning.endswith("the model's maximum length") for warning in messages)
+    assert [warning.split(" has ")[0].rsplit("/", 1)[-1] for warning in messages] == [
         "de:1: the source",
         "de:2: the target",
     ]
@@ -218,7 +220,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_read(options, words):
         Aligning(**{"target": "x", **options})
 
 
-def test_a_missing_file_and_a_missing_layer_are_told(models, files):
+def test_a_missing_file_and_a_missing_layer_are_refused(models, files):
     with pytest.raises(NlpcliError, match="nowhere"):
         aligned([files[0], "nowhere"], model=models[0])
     with pytest.raises(NlpcliError, match="no decoder layer 9"):
