@@ -57,9 +57,9 @@ def command(*arguments: object) -> str:
     """What a command writes to stdout."""
     out = io.StringIO()
     out.fileno = lambda: 1
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()) as told:
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()) as stderr:
         status = main([str(argument) for argument in arguments])
-    assert status == 0, told.getvalue()
+    assert status == 0, stderr.getvalue()
     return out.getvalue()
 
 
@@ -109,7 +109,7 @@ def test_a_training_ends_with_the_same_weights_and_metrics(trained):
     assert configs[0] == configs[1]
 
 
-def test_progress_is_told_after_steps_and_evaluations(trained):
+def test_progress_is_reported_after_steps_and_evaluations(trained):
     _, _, run, events = trained
     steps = [event for event in events if event.metrics is None]
     evaluations = [event for event in events if event.metrics is not None]

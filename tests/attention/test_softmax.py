@@ -124,7 +124,7 @@ def test_half_precision_stays_near_and_keeps_its_kind(learning):
     assert torch.allclose(context.double(), explicit(*leaves, causal=True)[0], atol=0.03)
 
 
-def test_dropout_leaves_the_mean_and_is_off_unless_asked_for():
+def test_dropout_leaves_the_mean_and_is_off_unless_requested():
     torch.manual_seed(1)
     query, key, value = tensors(batch=400, n=8, m=8)
     plain = softmax_attention(query, key, value)

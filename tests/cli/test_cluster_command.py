@@ -64,7 +64,7 @@ def test_lines_that_lie_together_are_one_group_the_largest_first(call, far_apart
     assert out == [f"{group}\t{line}" for group, line in zip([1, 2, 1, 2, 1, 3], LINES, strict=True)]
 
 
-def test_the_summary_tells_size_and_most_central_line(call, far_apart, tmp_path):
+def test_the_summary_gives_size_and_most_central_line(call, far_apart, tmp_path):
     vectors = cloud(10, 120, 0, 120, -12, 240, spread=0)
     np.save(tmp_path / "v.npy", vectors)
     _, out, _ = call(*far_apart, "--k", 3, "--summary")
@@ -110,7 +110,7 @@ def test_calls_that_make_no_sense_end_with_a_sentence(call, far_apart, arguments
     assert message in err and "internal error" not in err
 
 
-def test_what_has_no_effect_is_told(call, far_apart):
+def test_what_has_no_effect_is_reported(call, far_apart):
     for options in [
         ["--pooling", "max"],
         ["--model", "m"],
@@ -118,8 +118,8 @@ def test_what_has_no_effect_is_told(call, far_apart):
         ["--max-length", 3],
         ["--device", "cpu"],
     ]:
-        status, _, said = call(*far_apart, "--k", 2, *options)
-        assert status == 2 and "can't be used together" in said and options[0] in said
+        status, _, err = call(*far_apart, "--k", 2, *options)
+        assert status == 2 and "can't be used together" in err and options[0] in err
 
 
 def test_a_library_that_is_not_there_is_named_with_its_extra(call, far_apart, monkeypatch):

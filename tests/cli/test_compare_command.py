@@ -54,7 +54,7 @@ def call(capsys, monkeypatch, tmp_path):
     return run_it
 
 
-def test_a_grid_is_trained_once_and_told_in_every_form(call):
+def test_a_grid_is_trained_once_and_reported_in_every_form(call):
     status, out, err = call()
     assert status == 0, err
     assert [line.split()[:2] for line in out.splitlines() if line] == [
@@ -76,7 +76,7 @@ def test_a_grid_is_trained_once_and_told_in_every_form(call):
 
 
 @pytest.mark.processes
-def test_an_interrupt_is_told_with_the_call_that_goes_on(call, monkeypatch):
+def test_an_interrupt_is_reported_with_the_call_that_goes_on(call, monkeypatch):
     plain = training_options.Watcher.evaluated
 
     def evaluated(self, *arguments) -> None:

@@ -49,7 +49,7 @@ def test_set_changes_what_is_shown(run):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "content", "told"),
+    ("arguments", "content", "messages"),
     [
         (["gpt-mni"], None, ["unknown preset 'gpt-mni'", "did you mean 'gpt-mini'?"]),
         (["missing.yaml"], None, ["missing.yaml: no such file"]),
@@ -62,14 +62,14 @@ def test_set_changes_what_is_shown(run):
         ([], None, ["the argument NAME|FILE is missing"]),
     ],
 )
-def test_a_wrong_configuration_is_named_with_the_right_spelling(run, tmp_path, arguments, content, told):
+def test_a_wrong_configuration_is_named_with_the_right_spelling(run, tmp_path, arguments, content, messages):
     if content is not None:
         (tmp_path / "own.yaml").write_text(content, encoding="utf-8")
     done = run("config", "show", *arguments)
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) <= 2
-    for text in told:
+    for text in messages:
         assert text in done.stderr
 
 

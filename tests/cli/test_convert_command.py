@@ -176,7 +176,7 @@ def test_bart_reads_and_writes_what_stands_around_its_texts(call, tmp_path):
         assert all(int(i) < len(words) and int(j) < len(written) for i, j in pairs)
 
 
-def test_what_cannot_be_expressed_is_said_and_nothing_is_written(call, tmp_path):
+def test_what_cannot_be_expressed_is_refused_and_nothing_is_written(call, tmp_path):
     write_model(tmp_path / "lm", "language-model", kind="decoder", qk_norm=True, **GPT2)
     status, _, err = call("convert", "lm", "hf")
     assert status == 2
@@ -207,7 +207,7 @@ def test_a_folder_in_use_is_replaced_only_when_it_holds_a_model_and_one_says_so(
         (["odd", "out"], "the model type 'gemma' is not supported"),
     ],
 )
-def test_wrong_calls_are_told_in_a_sentence(call, tmp_path, arguments, message):
+def test_wrong_calls_are_refused_in_a_sentence(call, tmp_path, arguments, message):
     write_model(tmp_path / "a")
     (tmp_path / "empty").mkdir()
     (tmp_path / "odd").mkdir()

@@ -1,4 +1,4 @@
-"""`nlpcli convert --to ctranslate2`: the folder translates with that library, and what doesn't fit is said."""
+"""`nlpcli convert --to ctranslate2`: the folder translates with that library, and what doesn't fit is refused."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_folder_for_ctranslate2_is_replaced_only_when_one_says_so(run, tmp_pat
         ({}, ["--to", "huggingface", "--quantization", "int8"], "--quantization has no effect on the format"),
     ],
 )
-def test_what_does_not_fit_is_said_and_nothing_is_written(run, tmp_path, capsys, settings, arguments, message):
+def test_what_does_not_fit_is_refused_and_nothing_is_written(run, tmp_path, capsys, settings, arguments, message):
     convert(*arguments, run(**settings), tmp_path / "ct2", status=2)
     assert message in capsys.readouterr().err
     assert not (tmp_path / "ct2").exists()

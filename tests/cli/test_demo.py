@@ -73,8 +73,8 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(run, tmp_path):
     (tmp_path / "nlpcli-demo" / "precious").write_text("mine")
     done = run("demo")
     assert done.returncode == 2
-    said = "nlpcli: nlpcli-demo: the folder exists and is not empty\n  hint: name another folder with --out"
-    assert done.stderr.startswith(said)
+    message = "nlpcli: nlpcli-demo: the folder exists and is not empty\n  hint: name another folder with --out"
+    assert done.stderr.startswith(message)
     assert [path.name for path in (tmp_path / "nlpcli-demo").iterdir()] == ["precious"]
 
 
@@ -124,14 +124,14 @@ def test_ctrl_c_ends_the_demo_and_its_step_cleanly(tmp_path, environment):
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    told = b""
-    while b"preset" not in told:  # the step itself is speaking
+    stderr = b""
+    while b"preset" not in stderr:  # the step itself is speaking
         line = process.stderr.readline()
-        assert line, told
-        told += line
+        assert line, stderr
+        stderr += line
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-    told += process.communicate(timeout=60)[1]
+    stderr += process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert b"Traceback" not in told
+    assert b"Traceback" not in stderr
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)

@@ -174,7 +174,7 @@ def test_calls_that_make_no_sense_end_with_a_sentence(call, model, arguments, me
     assert not (tmp_path / "v.npy").exists()
 
 
-def test_what_has_no_effect_and_what_was_cut_is_told(call, model):
+def test_what_has_no_effect_and_what_was_cut_is_reported(call, model):
     assert "--pooling has no effect" in call("--model", model, "--tokens", "--pooling", "max", stdin="a plane\n")[2]
     assert (
         "2 lines have more than 4 tokens (--max-length) and are truncated"

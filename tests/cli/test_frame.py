@@ -73,7 +73,7 @@ def raising(error: BaseException):
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "told"),
+    ("error", "status", "message"),
     [
         (NlpcliError("a.txt:3: no tab", hint="separate with tabs"), 2, "nlpcli: a.txt:3: no tab\n  hint: separate"),
         (RunFailed("loss is not finite"), 1, "nlpcli: loss is not finite\n"),
@@ -98,11 +98,11 @@ def raising(error: BaseException):
         (BrokenPipeError(), 0, ""),
     ],
 )
-def test_each_kind_of_ending_has_its_status_and_one_sentence(act, capsys, error, status, told):
+def test_each_kind_of_ending_has_its_status_and_one_sentence(act, capsys, error, status, message):
     assert act(raising(error)) == status
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.startswith(told)
+    assert output.err.startswith(message)
     assert "Traceback" not in output.err
 
 
@@ -199,9 +199,11 @@ def test_a_full_disk_is_one_sentence_and_status_1(driver, body):
     with open("/dev/full", "wb") as full:
         process = driver(body, stdout=full)
         assert process.wait(timeout=30) == 1
-    told = process.stderr.read().decode()
-    assert told.startswith("nlpcli: standard output can't be written, because no space is left on the disk\n  hint: ")
-    assert len(told.splitlines()) == 2
+    message = process.stderr.read().decode()
+    assert message.startswith(
+        "nlpcli: standard output can't be written, because no space is left on the disk\n  hint: "
+    )
+    assert len(message.splitlines()) == 2
 
 
 @pytest.mark.parametrize(

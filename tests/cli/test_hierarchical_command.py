@@ -121,13 +121,13 @@ def test_the_weights_of_words_and_sentences_are_drawn_over_the_text(call, data, 
         assert (data[2] / name).stat().st_size > 500
 
 
-def test_the_sentence_that_tells_the_label_weighs_most(call, run):
-    told = {word for words in TELLING.values() for word in words}
+def test_the_sentence_with_the_label_word_weighs_most(call, run):
+    label_words = {word for words in TELLING.values() for word in words}
     found = []
     for _, text in documents(12, 3):
         attention = json.loads(call("visualize-attention", text, "--model", run, "--json"))
         share = np.array(attention["sites"][1]["weights"])[0, 0, 0]
-        place = next(i for i, sentence in enumerate(text.split(" .")) if told & {*sentence.lower().split()})
+        place = next(i for i, sentence in enumerate(text.split(" .")) if label_words & {*sentence.lower().split()})
         found.append((share.argmax() == place, share[place]))
     assert np.mean([first for first, _ in found]) >= 0.75  # 0.2 by chance
 

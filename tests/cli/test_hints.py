@@ -60,7 +60,7 @@ OWNERS = {
     "commands/score/perplexity.py": ("score",),
     "commands/score/score": ("score",),
 }
-OTHERS = {  # what is told where another command's option is spoken of, or what is no option at all
+OTHERS = {  # the hint where another command's option is named, or what is no option at all
     ("runs/resolve_settings.py", "--source-tokenizer"),  # of finetune
     ("runs/request_from_options.py", "--train"),  # of finetune
     ("commands/report/read_runs.py", "--out"),  # of training

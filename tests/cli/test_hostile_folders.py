@@ -134,13 +134,13 @@ def check(line: list[str], capsys, about: object) -> None:
     """Runs a command: it ends well, or with one bounded sentence."""
     capsys.readouterr()
     status = main(line)
-    told = capsys.readouterr().err
-    what = f"{line} {about}: {told[-3000:]}"
+    stderr = capsys.readouterr().err
+    what = f"{line} {about}: {stderr[-3000:]}"
     assert status in (0, 2), what
-    assert "internal error" not in told and "Traceback" not in told, what
-    assert "\x1b" not in told, what
+    assert "internal error" not in stderr and "Traceback" not in stderr, what
+    assert "\x1b" not in stderr, what
     if status:
-        sentence = told[told.index("nlpcli: ") :].rstrip("\n").split("\n")
+        sentence = stderr[stderr.index("nlpcli: ") :].rstrip("\n").split("\n")
         assert len(sentence) == 1 or (len(sentence) == 2 and sentence[1].startswith("  hint: ")), what
         assert sum(map(len, sentence)) < 2000, what
 

@@ -57,7 +57,7 @@ def test_both_sides_may_be_compressed_and_what_is_odd_is_spelled_out(run, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["absent"], "no such file or folder"),
         (["a", "b", "c"], "3 paths"),
@@ -68,10 +68,10 @@ def test_both_sides_may_be_compressed_and_what_is_odd_is_spelled_out(run, tmp_pa
         (["train.en", "train.de", "--languages", "en", "dee"], "unknown language 'dee'"),
     ],
 )
-def test_a_wrong_call_is_told_in_one_sentence(run, corpus, arguments, said):
+def test_a_wrong_call_is_refused_in_one_sentence(run, corpus, arguments, message):
     done = run("inspect", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) <= 2
 
 

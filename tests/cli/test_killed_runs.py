@@ -267,7 +267,7 @@ def test_a_signal_between_the_folder_and_the_first_step_saves_and_ends_with_its_
     assert call("pretrain", "--resume", "--out", "run")[0] == 0
 
 
-def test_an_interrupt_before_training_tells_how_to_start_it(call, monkeypatch):
+def test_an_interrupt_before_training_shows_how_to_start_it(call, monkeypatch):
     def interrupted(*_, **__):
         raise Interruption(signal.SIGTERM)
 
@@ -278,7 +278,7 @@ def test_an_interrupt_before_training_tells_how_to_start_it(call, monkeypatch):
     assert not Path("run").exists()
 
 
-def test_an_interrupt_of_several_seeds_tells_how_all_are_resumed(call, monkeypatch):
+def test_an_interrupt_of_several_seeds_shows_how_all_are_resumed(call, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 

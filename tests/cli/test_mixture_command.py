@@ -129,7 +129,7 @@ def test_a_mixture_begins_with_a_model_that_is_there_and_is_the_beginning_of_ano
         (["--mixture", "lost.yaml"], "lost.tsv"),
     ],
 )
-def test_what_can_not_be_learnt_together_is_told_before_anything_is_written(call, arguments, message):
+def test_what_can_not_be_learnt_together_is_refused_before_anything_is_written(call, arguments, message):
     Path("lost.yaml").write_text("tasks: {a: {train: lost.tsv, dev: train.tsv}}\n", encoding="utf-8")
     status, _, err = call("finetune", *arguments, *SMALL, "--max-steps", 2)
     assert status == 2 and message in err

@@ -170,7 +170,7 @@ def test_the_seed_decides_which_examples_are_shown(call):
     assert len(set(prompts(1))) == len(KINDS)
 
 
-def test_a_seed_without_shots_is_told_to_have_no_effect(call):
+def test_a_seed_without_shots_is_reported_to_have_no_effect(call):
     assert "--seed has no effect" in call("--template", "rank.yaml", "--data", "rank.tsv", "--seed", 3)[2]
 
 

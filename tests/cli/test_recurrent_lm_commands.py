@@ -152,7 +152,7 @@ def test_it_continues_a_text_of_any_length(call, run):
     assert again == written
 
 
-def test_inspect_tells_layers_parameters_costs_and_the_decoding_state(call, run):
+def test_inspect_shows_layers_parameters_costs_and_the_decoding_state(call, run):
     facts = json.loads(call("inspect", run, "--json", "--length", 32))["model"]
     sizes = [16, 16] if run != "awd-lstm" else [24, 24, 16]
     below = [16, *sizes[:-1]]

@@ -175,8 +175,8 @@ def test_each_preset_is_inspected(preset, runs, nlpcli):
 
 
 def test_runs_are_reported_and_compared(runs, files, nlpcli, tmp_path):
-    told = nlpcli("report", runs["bahdanau"], runs["luong-global"])
-    assert "bahdanau" in told and "luong-global" in told
+    report = nlpcli("report", runs["bahdanau"], runs["luong-global"])
+    assert "bahdanau" in report and "luong-global" in report
     grid = tmp_path / "grid.yaml"
     small = "".join(f"  {name}: {value}\n" for name, value in SMALL.items() if name != "training.metric")
     grid.write_text(

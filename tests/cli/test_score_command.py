@@ -168,7 +168,7 @@ def test_transcripts_are_matched_by_their_id_and_may_leave_a_choice(files, run):
     refused(run(*call), "utterance 'a_2' of ref.trn is missing from hyp.trn")
 
 
-def test_without_a_metric_bleu_is_taken_and_said_on_stderr(files, run):
+def test_without_a_metric_bleu_is_taken_and_reported_on_stderr(files, run):
     done = run("score", "hyp.txt", "--ref", "ref.txt")
     assert done.stdout.startswith("BLEU ") and "the metric is bleu, which is the default" in done.stderr
 
@@ -280,7 +280,7 @@ def test_a_blank_line_in_one_of_several_reference_files_is_a_missing_reference(f
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (
             ["ter", "--ter-asian-support"],
@@ -291,9 +291,9 @@ def test_a_blank_line_in_one_of_several_reference_files_is_a_missing_reference(f
         (["ter", "--ter-asian-support", "--sentence"], "--ter-asian-support has no effect without"),
     ],
 )
-def test_an_option_without_effect_is_named_and_changes_nothing(files, run, call, said):
+def test_an_option_without_effect_is_named_and_changes_nothing(files, run, call, message):
     done = run("score", *call, "hyp.txt", "--ref", "ref.txt")
-    assert done.returncode == 0 and f"warning: {said}" in done.stderr
+    assert done.returncode == 0 and f"warning: {message}" in done.stderr
     options = [part for part in call[1:] if part in ("--json", "--sentence")]
     plain = run("score", call[0], "hyp.txt", "--ref", "ref.txt", *options)
     assert "no effect" not in plain.stderr
@@ -302,7 +302,7 @@ def test_an_option_without_effect_is_named_and_changes_nothing(files, run, call,
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (["bleu", "--seed", "3"], "--seed has no effect without --confidence or --baseline"),
         (["bleu", "--bootstrap-samples", "9"], "--bootstrap-samples has no effect without --confidence or --baseline"),
@@ -310,9 +310,9 @@ def test_an_option_without_effect_is_named_and_changes_nothing(files, run, call,
         (["bleu", "--json", "--decimals", "4"], "--json and --decimals can't be used together"),
     ],
 )
-def test_an_option_that_excludes_another_or_needs_one_is_refused(files, run, call, said):
+def test_an_option_that_excludes_another_or_needs_one_is_refused(files, run, call, message):
     done = run("score", *call, "hyp.txt", "--ref", "ref.txt")
-    assert done.returncode == 2 and done.stderr.startswith(f"nlpcli: {said}") and done.stdout == ""
+    assert done.returncode == 2 and done.stderr.startswith(f"nlpcli: {message}") and done.stdout == ""
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_answers_are_scored_against_a_squad_file_and_against_lines(files, run):
 
 
 def official_squad(data, predictions, pair):
-    """The score of SQuAD 2.0's script, told again: it reads ids and the texts of answers, and nothing else."""
+    """The score of SQuAD 2.0's script, reimplemented: it reads ids and the texts of answers, and nothing else."""
     scores = []
     for article in data["data"]:
         for paragraph in article["paragraphs"]:
@@ -164,21 +164,21 @@ def test_what_squads_script_does_not_read_has_no_say_in_the_score(files, run):
         {"id": "marked", "answers": [{"text": "bridge", "answer_start": 4}], "is_impossible": True},
     ]
     data = {"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": bridge, "qas": questions}]}]}
-    said = {"start": "1903", "none": "mayor", "beyond": "a bridge", "text": "the old bridge", "nowhere": "king"}
-    said |= {"empty": "", "marked": "bridge"}
+    answers = {"start": "1903", "none": "mayor", "beyond": "a bridge", "text": "the old bridge", "nowhere": "king"}
+    answers |= {"empty": "", "marked": "bridge"}
     (files / "gold.json").write_text(json.dumps(data))
-    (files / "pred.json").write_text(json.dumps(said))
+    (files / "pred.json").write_text(json.dumps(answers))
     found = values(run("score", "squad", "pred.json", "--ref", "gold.json", "--json"))
     assert found == pytest.approx(
         {
-            "exact-match": official_squad(data, said, lambda a, b: float(a == b)),
-            "answer-f1": official_squad(data, said, words_f1),
+            "exact-match": official_squad(data, answers, lambda a, b: float(a == b)),
+            "answer-f1": official_squad(data, answers, words_f1),
         }
     )
     assert found["exact-match"] == pytest.approx(100 * 6 / 7)
 
 
-def test_missing_predictions_count_nothing_and_are_told(files, run):
+def test_missing_predictions_count_nothing_and_are_reported(files, run):
     (files / "few.json").write_text('{"q1": "paris"}')
     done = run("score", "exact-match", "few.json", "--ref", "squad.json", "--score-only", "--decimals", "4")
     assert done.stdout == "33.3333\n" and "2 of 3 questions have no prediction" in done.stderr
@@ -195,7 +195,7 @@ def test_rouge_is_that_of_rouge_score_with_and_without_its_stemmer(files, run):
     assert len(both.stdout.splitlines()) == 2
 
 
-def test_links_are_scored_with_their_numbering_told(files, run):
+def test_links_are_scored_with_their_numbering_given(files, run):
     (files / "two.links").write_text("0-0 1-2\n\n")
     (files / "gold.talp").write_text("1-1 2-3 2p2\n1-1\n")
     done = run("score", "--metric", "aer", "--ref", "gold.talp", "--one-based", "ref", stdin="0-0 1-2\n\n")
@@ -212,7 +212,7 @@ def test_links_are_scored_with_their_numbering_told(files, run):
 
 
 def test_every_metric_has_an_interval_and_a_comparison(files, run):
-    for metric, said, gold in (
+    for metric, predicted, gold in (
         ("f1", "said", "gold"),
         ("spearman", "x", "y"),
         ("entity-f1", "said.conll", "gold.conll"),
@@ -220,9 +220,9 @@ def test_every_metric_has_an_interval_and_a_comparison(files, run):
         ("rouge2", "summary", "text"),
         ("aer", "links", "gold.links"),
     ):
-        done = run("score", metric, said, "--ref", gold, "--confidence", "--bootstrap-samples", "40")
+        done = run("score", metric, predicted, "--ref", gold, "--confidence", "--bootstrap-samples", "40")
         assert "[" in done.stdout and "|bs:40|seed:12345|" in done.stdout, done.stderr
-        table = run("score", metric, said, "--ref", gold, "--baseline", said, "--bootstrap-samples", "40")
+        table = run("score", metric, predicted, "--ref", gold, "--baseline", predicted, "--bootstrap-samples", "40")
         assert table.stdout.splitlines()[2].endswith("1.0000"), table.stdout
 
 
@@ -312,8 +312,8 @@ def test_bad_calls_and_bad_input_end_with_one_sentence_and_status_2(files, run, 
 
 
 def test_a_label_with_a_comma_can_be_counted_alone_or_beside_others(files, run):
-    gold, said = ["a, b", "c", "a", "b", "a, b", "c"], ["a, b", "a, b", "a", "a", "c", "c"]
-    for name, labels in (("g", gold), ("s", said)):
+    gold, predicted = ["a, b", "c", "a", "b", "a, b", "c"], ["a, b", "a, b", "a", "a", "c", "c"]
+    for name, labels in (("g", gold), ("s", predicted)):
         (files / name).write_text("".join(f"{label}\n" for label in labels))
     for call, labels, signed in (
         (["--labels", "a, b"], ["a, b"], '|labels:"a, b"|'),
@@ -323,5 +323,5 @@ def test_a_label_with_a_comma_can_be_counted_alone_or_beside_others(files, run):
         (["--labels", "a", "--labels", "b"], ["a", "b"], "|labels:a,b|"),
     ):
         done = run("score", "f1", "s", "--ref", "g", *call, "--decimals", "6")
-        expected = 100 * sklearn.f1_score(gold, said, average="macro", labels=labels)
+        expected = 100 * sklearn.f1_score(gold, predicted, average="macro", labels=labels)
         assert done.stdout.startswith(f"F1 {expected:.6f} ") and signed in done.stdout, done

@@ -68,7 +68,7 @@ def test_an_option_goes_to_all_metrics_that_have_it_and_must_belong_to_one():
     assert "wer, cer, mer, wil" in refusal.value.hint
 
 
-def test_one_caution_is_told_once_for_all_systems(tmp_path):
+def test_one_caution_is_given_once_for_all_systems(tmp_path):
     for name in ("hyp", "same", "ref"):
         (tmp_path / name).write_text("a long line .\n" * 100)
     hyp, same, ref = (str(tmp_path / name) for name in ("hyp", "same", "ref"))

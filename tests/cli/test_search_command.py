@@ -122,7 +122,7 @@ def test_a_saved_index_remembers_how_vectors_were_made(call, model, corpus):
 
 
 @pytest.mark.parametrize(
-    ("task", "labels", "said"),
+    ("task", "labels", "message"),
     [
         ("regress", ["0.5", "2", "3"], "the score of"),
         ("classify", ["entailment", "not"], "the probability of 'entailment'"),
@@ -130,19 +130,19 @@ def test_a_saved_index_remembers_how_vectors_were_made(call, model, corpus):
         ("similarity", ["0.5", "2", "3"], "the score of"),
     ],
 )
-def test_a_model_of_pairs_orders_the_hits_anew(call, model, corpus, tmp_path, task, labels, said):
+def test_a_model_of_pairs_orders_the_hits_anew(call, model, corpus, tmp_path, task, labels, message):
     pairs = write_model(tmp_path / "pairs", seed=3, task=task, labels=labels)
     status, lines, err = call(
         "--model", model, "--corpus", corpus, "--rerank", pairs, "--candidates", 20, "-k", 5, "--json", "the dog"
     )
-    assert status == 0 and said in err
+    assert status == 0 and message in err
     hits = json.loads(lines[0])["hits"]
     assert len(hits) == 5 and sorted(hits, key=lambda hit: -hit["score"]) == hits
     _, plain, _ = call("--model", model, "--corpus", corpus, "-k", 20, "--json", "the dog")
     nearest = {hit["line"]: hit["score"] for hit in json.loads(plain[0])["hits"]}
     assert all(nearest[hit["line"]] == hit["cosine"] for hit in hits)
     applied = open_task(pairs, device="cpu")
-    label = said.split("'")[1] if "'" in said else None
+    label = message.split("'")[1] if "'" in message else None
     for prediction, hit in zip(applied.predict([Example(("the dog", hit["text"])) for hit in hits]), hits, strict=True):
         score = prediction["score"] if label is None else prediction["probabilities"][label]
         assert hit["score"] == pytest.approx(score, abs=1e-5)

@@ -130,14 +130,14 @@ def test_both_tokenizers_travel_with_the_model(call, translator, folder):
 
 
 def test_what_knows_one_tokenizer_refuses_it_by_name(call, translator):
-    for arguments, said in (
+    for arguments, message in (
         (("convert", "--to", "huggingface", translator, "hf"), "does not support model.source_layers 1"),
         (("embed", "--model", translator, "dev.de"), "use it with: nlpcli translate"),
         (("finetune", "--task", "text-to-text", "--model", translator, "--train", "dev.de"), "source_layers"),
         (("pretrain", "--data", "dev.de", "--set=model.source_layers=1", "--preset", "bart-nano"), "source_layers"),
     ):
         status, _, err = call(*arguments)
-        assert status == 2 and said in err, err
+        assert status == 2 and message in err, err
 
 
 def test_it_goes_on_with_its_own_encoder_or_gets_another_new_one(call, translator, folder):
@@ -164,12 +164,12 @@ def test_a_model_with_random_weights_may_read_sources_in_a_vocabulary_of_their_o
 
 
 def test_what_makes_no_sense_is_refused_before_anything_is_written(call, folder):
-    for encoder, said in (
+    for encoder, message in (
         (("--tune", "stages"), "add one with tuning.source_layers"),
         (("--source-tokenizer", "bart/tokenizer"), "add a source encoder with --source-layers"),
         (("--source-layers", 1, "--tune", "stages", "--fresh"), "tuning.mode needs a trained model"),
         (("--source-layers", 1, "--lora", 2), "a new source encoder (source_layers) must be trained too"),
     ):
         status, _, err = call(*finetune(out="refused", steps=1, encoder=encoder))
-        assert status == 2 and said in err, err
+        assert status == 2 and message in err, err
     assert not (folder / "refused").exists()

@@ -165,7 +165,7 @@ def test_records_of_superglue_are_learnt_and_answered(call):
         (["evaluate", "--data", "GLUE", "--predictions", "x"], "--predictions has no effect without --suite"),
     ],
 )
-def test_what_a_suite_is_not_is_told(call, arguments, message):
+def test_what_a_suite_is_not_is_refused(call, arguments, message):
     glue("CoLA")
     out, err = call(*arguments, status=2)
     assert out == "" and message in err

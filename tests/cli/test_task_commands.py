@@ -76,7 +76,7 @@ def sentences() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("kind", ["encoder", "decoder", "encoder-decoder"])
-def test_a_classifier_learns_labels_that_a_word_tells(call, kind):
+def test_a_classifier_learns_labels_that_a_word_shows(call, kind):
     write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
     call(*finetune("classify", "--train", "train.tsv", "--dev", "train.tsv", kind=kind))
     out = call("predict", "--model", "runs/x", write("in.txt", ["the red dog", "", "a blue owl"]))
@@ -125,7 +125,7 @@ def test_files_columns_and_options_are_checked_before_the_weights_are_read(call)
     blank = json.loads(call("predict", "--json", lines).splitlines()[1])
     assert blank == {"text": " ", "label": None}
     Path("runs/x/model.safetensors").write_text("damaged")
-    for arguments, said in (
+    for arguments, expected_message in (
         (["predict", "absent.txt"], "absent.txt: no such file"),
         (["predict", lines, "--choices", "a"], "--choices has no effect on a model for classify"),
         (["predict", lines, "--text", "a"], "--text names a column, but in.txt is read as plain lines"),
@@ -138,7 +138,7 @@ def test_files_columns_and_options_are_checked_before_the_weights_are_read(call)
     ):
         status, out, err = call(*arguments, "--model", "runs/x", whole=True)
         assert (status, out) == (2, "")
-        assert said.rpartition("runs/x: ")[2] in err
+        assert expected_message.rpartition("runs/x: ")[2] in err
 
 
 def test_several_labels_are_learnt_at_once(call):
@@ -223,8 +223,10 @@ def test_answers_are_found_in_their_contexts(call):
     status, out, err = call(
         *finetune("span", "--train", "bad.json", "--dev", "bad.json", steps=1, out="runs/bad"), whole=True
     )
-    said = "left out 1 question: bad.json, question 0: the context has 'e is ' at character 3, not the answer 'green'"
-    assert status == 0 and err.count(said) == 1  # of the training set; all of the dev set count
+    expected_message = (
+        "left out 1 question: bad.json, question 0: the context has 'e is ' at character 3, not the answer 'green'"
+    )
+    assert status == 0 and err.count(expected_message) == 1  # of the training set; all of the dev set count
     question = "which colour\there is a fox and it is blue today"
     out = call("predict", "--model", "runs/x", write("in.txt", [question, "", question]))
     assert out == "blue\n\nblue\n"
@@ -265,7 +267,7 @@ def test_seeds_are_trained_one_after_the_other_and_summed_up(call):
     assert json.loads(Path("runs/x/seeds.json").read_text()) == out
 
 
-def test_finished_seeds_are_resumed_where_a_greater_limit_is_asked_for(call):
+def test_finished_seeds_are_resumed_where_a_greater_limit_is_requested(call):
     write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
     call(*finetune("classify", "--train", "train.tsv", "--seeds", 2, steps=4))
     same = ["finetune", "--resume", "--seeds", 2, "--out", "runs/x"]
@@ -339,7 +341,7 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(call):
     assert not Path("runs").exists()
 
 
-def test_scores_given_to_classify_are_told(call):
+def test_scores_given_to_classify_are_reported(call):
     write("train.tsv", ["text\tlabel", *(f"{text}\t{i / 7:.3f}" for i, (text, _) in enumerate(sentences()))])
     err = refused(call, *finetune("classify", "--train", "train.tsv"))
     assert "train.tsv:" in err and "--task regress" in err
@@ -350,7 +352,7 @@ def test_one_class_alone_can_not_be_learnt(call):
     assert "'same'" in refused(call, *finetune("classify", "--train", "train.tsv"))
 
 
-def test_what_is_wrong_only_because_some_are_held_out_is_told_so(call):
+def test_what_is_wrong_only_because_some_are_held_out_is_reported_so(call):
     kept_and_held = [["x Q-PER", ""], ["y Q-PER", ""], ["z O", ""]]
     messages = set()
     for turn in range(3):
@@ -358,10 +360,12 @@ def test_what_is_wrong_only_because_some_are_held_out_is_told_so(call):
         status, _, err = call(*finetune("tag", "--train", write("bad.conll", rows), steps=1, out=f"runs/{turn}"),
                               whole=True)  # fmt: skip
         messages.add("" if status == 0 else err)
-    told = next(message for message in messages if message)
+    warning = next(message for message in messages if message)
     assert len(messages) == 2
-    assert "after 1 of 3 examples was randomly chosen as the dev set" in told and "have the same tag 'Q-PER'" in told
-    assert "--dev" in told
+    assert (
+        "after 1 of 3 examples was randomly chosen as the dev set" in warning and "have the same tag 'Q-PER'" in warning
+    )
+    assert "--dev" in warning
     alike = write("bad.conll", ["x Q-PER", "", "y Q-PER", "", "z Q-PER"])
     err = refused(call, *finetune("tag", "--train", alike))
     assert "bad.conll:1: all words of the training examples have the same tag 'Q-PER'" in err and "randomly" not in err
@@ -401,11 +405,11 @@ def test_an_unknown_task_is_named(call):
     assert "unknown task 'clasify'" in refused(call, "finetune", "--task", "clasify", "--model", "tiny.yaml")
 
 
-def test_settings_without_effect_are_told(call):
+def test_settings_without_effect_are_reported(call):
     write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
     call(*finetune("classify", "--train", "train.tsv", steps=2, out="runs/first"))
     status, _, err = call("finetune", "--task", "classify", "--model", "runs/first", *SMALL, "--train", "train.tsv",
                           "--tune", "head", "--layer-decay", 0.9, "--objective", "softmax", "--choices", "a", "b",
                           "--max-steps", 1, "--out", "runs/second", whole=True)  # fmt: skip
-    told = next(line for line in err.splitlines() if line.startswith("these settings have no effect"))
-    assert status == 0 and all(name in told for name in ("layer_decay", "head.objective", "examples.choices"))
+    warning = next(line for line in err.splitlines() if line.startswith("these settings have no effect"))
+    assert status == 0 and all(name in warning for name in ("layer_decay", "head.objective", "examples.choices"))

@@ -29,12 +29,12 @@ def test_progress_without_a_terminal_is_a_few_plain_lines(capsys):
     lines.close()
     output = capsys.readouterr()
     assert output.out == ""
-    told = output.err.splitlines()
-    assert told[0] == "training  1%  loss 990  16 min 30 s left"
-    assert told[-1] == "training  100%  loss 1  1 s left"
+    lines = output.err.splitlines()
+    assert lines[0] == "training  1%  loss 990  16 min 30 s left"
+    assert lines[-1] == "training  100%  loss 1  1 s left"
     # Ten seconds apart at first, later a tenth of the time gone by: few lines however long it takes.
-    assert 20 < len(told) < 50
-    assert not any("\r" in line or "\x1b" in line for line in told)
+    assert 20 < len(lines) < 50
+    assert not any("\r" in line or "\x1b" in line for line in lines)
 
 
 def test_the_time_left_counts_from_what_was_done_before(capsys):
@@ -85,7 +85,7 @@ def test_no_color_is_honoured_even_on_a_terminal(monkeypatch):
     assert terminal.stderr_console().no_color
 
 
-def test_a_person_before_a_silent_terminal_is_told_what_is_waited_for(monkeypatch, capsys):
+def test_a_person_before_a_silent_terminal_is_shown_what_is_waited_for(monkeypatch, capsys):
     class Keyboard:
         def isatty(self) -> bool:
             return True
@@ -95,7 +95,7 @@ def test_a_person_before_a_silent_terminal_is_told_what_is_waited_for(monkeypatc
     assert capsys.readouterr().err == "reading from standard input; press Ctrl-D to end the input\n"
 
 
-def test_nothing_is_said_when_input_is_piped(monkeypatch, capsys):
+def test_nothing_is_printed_when_input_is_piped(monkeypatch, capsys):
     with open("/dev/null") as nothing:
         monkeypatch.setattr("sys.stdin", nothing)
         terminal.announce_stdin()

@@ -186,7 +186,7 @@ def train(run, *arguments: object, stdin: str | bytes = TEXT):
     return run("tokenize", "train", *arguments, "--out", "tok", "-", stdin=stdin)
 
 
-def test_wrong_training_calls_are_told(inside, tmp_path):
+def test_wrong_training_calls_are_refused(inside, tmp_path):
     for arguments, message in (
         (["--type", "unigrm"], "unknown tokenizer type 'unigrm'\n  hint: did you mean 'unigram'?"),
         (["--normalization", "nfkccf"], "unknown normalization 'nfkccf'\n  hint: did you mean 'nfkc_cf'?"),
@@ -257,7 +257,7 @@ def test_wrong_lines_are_named(inside, folders):
         assert message in done.stderr
 
 
-def test_missing_and_damaged_tokenizers_are_told(run, tmp_path):
+def test_missing_and_damaged_tokenizers_are_refused(run, tmp_path):
     assert "nowhere contains no tokenizer" in refused(run("tokenize", "info", "nowhere"))
     train(run, "--type", "unigram", "--vocab-size", 300)
     model = tmp_path / "tok" / "sentencepiece.model"

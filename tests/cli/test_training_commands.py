@@ -147,7 +147,7 @@ def test_any_pattern_and_kind_of_attention_trains_resumes_and_writes(call, pairs
     assert status == 0 and out.startswith("one"), err
 
 
-def test_a_translator_attends_as_it_is_told_on_both_sides(call, pairs):
+def test_a_translator_attends_as_configured_on_both_sides(call, pairs):
     own = 'model.decoder_attention=["window:6"]'
     status, _, err = call(*finetune("--attention", "window:3+global@0,-1", "--set", own, steps=5))
     assert status == 0, err
@@ -158,26 +158,26 @@ def test_a_translator_attends_as_it_is_told_on_both_sides(call, pairs):
 
 
 @pytest.mark.parametrize(
-    ("attention", "said"),
+    ("attention", "message"),
     [
         ("windw:3", "attention: pattern 'windw:3', character 1: unknown pattern 'windw'"),
         ("global@-1", "depends on the length of the text"),
         ("linear & window:3", "linear does not support patterns"),
     ],
 )
-def test_attention_that_can_not_be_had_is_refused_before_anything_is_trained(call, pairs, attention, said):
+def test_attention_that_can_not_be_had_is_refused_before_anything_is_trained(call, pairs, attention, message):
     status, _, err = call(*pretrain("--attention", attention))
-    assert status == 2 and said in err and not Path("runs").exists()
+    assert status == 2 and message in err and not Path("runs").exists()
 
 
-def test_json_tells_a_program_where_the_run_is_and_how_it_ended(call, pairs):
+def test_json_gives_a_program_where_the_run_is_and_how_it_ended(call, pairs):
     status, out, _ = call(*pretrain("--json", steps=10))
-    told = json.loads(out)
-    assert status == 0 and told["run"] == "runs/lm" and told["steps"] == 10
-    [loss], [best] = ([one for one in told[key] if one["metric"] == "loss"] for key in ("scores", "best"))
+    summary = json.loads(out)
+    assert status == 0 and summary["run"] == "runs/lm" and summary["steps"] == 10
+    [loss], [best] = ([one for one in summary[key] if one["metric"] == "loss"] for key in ("scores", "best"))
     assert list(loss) == ["metric", "value", "low", "high", "signature"] and loss["low"] is None
     assert loss["signature"].startswith("loss") and best == loss | {"step": 10}
-    assert told["best_checkpoint"] == "step 10" and told["stopped"] == "the limit of 10 steps was reached"
+    assert summary["best_checkpoint"] == "step 10" and summary["stopped"] == "the limit of 10 steps was reached"
 
 
 def test_the_first_line_says_device_precision_and_threads(call, pairs):
@@ -185,7 +185,7 @@ def test_the_first_line_says_device_precision_and_threads(call, pairs):
     assert re.search(r"parameters; device: cpu, float32 \(as configured\), 1 CPU thread", err), err
 
 
-def test_with_nothing_given_the_sample_is_taken_and_every_default_is_said(call):
+def test_with_nothing_given_the_sample_is_taken_and_every_default_is_reported(call):
     status, out, err = call("pretrain", "--max-steps", 1, "--set", "training.bleu_sentences=0", *SMALL[:7])
     assert status == 0, err
     assert "objective: clm (the default)" in err and "preset: gpt-mini (the default)" in err
@@ -198,7 +198,7 @@ def test_with_nothing_given_the_sample_is_taken_and_every_default_is_said(call):
     (["--config", "mlm.yaml"], "paragraphs"), (["--config", "clm.yaml"], "file"),
     (["--set", "objective=mlm"], "paragraphs"),
 ])  # fmt: skip
-def test_how_documents_stand_in_the_sample_is_said_as_it_is_read(call, pairs, monkeypatch, arguments, documents):
+def test_how_documents_stand_in_the_sample_is_reported_as_it_is_read(call, pairs, monkeypatch, arguments, documents):
     write(pairs / "text", ["one two three four five six", "", "seven eight nine one", "two three"])
     monkeypatch.setattr("nlpcli.data.sample_data.sample_file", lambda name: pairs / "text")
     write(pairs / "lines.yaml", ["extends: gpt-mini", "data: {documents: lines}"])
@@ -246,7 +246,7 @@ def test_held_out_pairs_that_are_given_stand_beside_the_sample(call, pairs):
     assert "dev: [dev.en, dev.de]" in Path("run/config.yaml").read_text()
 
 
-def test_settings_that_mean_nothing_to_a_run_are_said(call, pairs):
+def test_settings_that_mean_nothing_to_a_run_are_reported(call, pairs):
     _, _, err = call(*pretrain("--set", "data.subword_sampling=0.1", steps=1))
     assert "these settings have no effect on this run: data.subword_sampling" in err
     _, _, err = call(*finetune("--set", "data.column=2", steps=1))
@@ -266,7 +266,7 @@ def test_a_resumed_run_keeps_its_model_and_refusing_another_changes_nothing(call
     assert status == 0, err
 
 
-def test_a_limit_that_is_asked_for_replaces_the_presets(call, pairs):
+def test_a_requested_limit_replaces_the_presets(call, pairs):
     arguments = [argument for argument in pretrain() if argument not in ("--max-steps", 20)]
     status, _, err = call(*arguments, "--max-epochs", 1)
     assert status == 0 and "the limit of 1 epoch was reached" in err
@@ -275,7 +275,7 @@ def test_a_limit_that_is_asked_for_replaces_the_presets(call, pairs):
 
 
 @pytest.mark.parametrize("limit", ["max_tokens=900", "max_flops=1e6"])
-def test_a_limit_that_is_asked_for_replaces_those_of_the_run_that_is_resumed(call, pairs, limit):
+def test_a_requested_limit_replaces_those_of_the_run_that_is_resumed(call, pairs, limit):
     arguments = [argument for argument in pretrain() if argument not in ("--max-steps", 20)]
     done = call(*arguments, "--set", "training.max_steps=null", "--set", f"training.{limit}")
     assert done[0] == 0 and re.search("the limit of [0-9.e+,]+ (tokens|FLOPs) was reached", done[2]), done[2]
@@ -287,7 +287,7 @@ def test_a_limit_that_is_asked_for_replaces_those_of_the_run_that_is_resumed(cal
     assert (training["max_steps"], training["max_tokens"], training["max_flops"]) == (None, 5000, None)
 
 
-def test_a_translator_tells_its_perplexity_per_token_word_and_byte(call, pairs):
+def test_a_translator_reports_its_perplexity_per_token_word_and_byte(call, pairs):
     call(*finetune(steps=2))
     info = load_yaml(Path("runs/t/model.yaml"))
     assert {"loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "bleu"} <= info[
@@ -428,7 +428,7 @@ def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
     assert status == 2 and "runs/lm is a single run" in err and "leave out --seeds" in err
 
 
-def test_a_vocabulary_the_text_cannot_fill_is_made_smaller_and_said(call, pairs):
+def test_a_vocabulary_the_text_cannot_fill_is_made_smaller_and_reported(call, pairs):
     status, _, err = call(*finetune("--set", "tokenizer.type=unigram", "--set", "tokenizer.vocab_size=8000", steps=1))
     assert status == 0 and "the text is too small for this vocabulary size; the tokenizer has" in err
 
@@ -437,7 +437,7 @@ def test_a_vocabulary_the_text_cannot_fill_is_made_smaller_and_said(call, pairs)
 
 
 @pytest.mark.processes
-def test_ctrl_c_saves_and_the_command_it_tells_goes_on(nlpcli_command, environment, pairs):
+def test_ctrl_c_saves_and_the_command_it_prints_resumes(nlpcli_command, environment, pairs):
     command = [str(a) for a in pretrain("--set", "training.log_every=1", steps=100000)]
     process = subprocess.Popen(
         [*nlpcli_command, *command],

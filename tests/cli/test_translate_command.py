@@ -135,7 +135,7 @@ def test_json_lines_keep_their_other_fields(call, model, tmp_path):
     assert set(record) == {"frage", "text", "translation", "translation_alignment", "translation_nbest"}
 
 
-def test_json_output_tells_text_translation_and_score(call, model, text):
+def test_json_output_gives_text_translation_and_score(call, model, text):
     _, plain, _ = call("--model", model, text)
     _, out, _ = call("--model", model, text, "--json")
     records = [json.loads(line) for line in out]

@@ -60,11 +60,11 @@ def call(capsys):
 @pytest.mark.parametrize("options", [[], ["--beam-size", "1"], ["--json"], ["--line-buffered"], ["--scores"]])
 def test_all_engines_write_the_same(write, call, options):
     write()
-    expected, said = call("--engine", "torch", *options)
-    assert said == ""
+    expected, stderr = call("--engine", "torch", *options)
+    assert stderr == ""
     for engine in ("ctranslate2", "auto"):
-        found, said = call("--engine", engine, *options)
-        assert said.endswith("engine: CTranslate2\n")
+        found, stderr = call("--engine", engine, *options)
+        assert stderr.endswith("engine: CTranslate2\n")
         if "--scores" in options or "--json" in options:
             assert texts(found) == texts(expected)
         else:
@@ -79,15 +79,15 @@ def texts(output):
 
 def test_a_model_is_converted_once_and_again_when_it_has_changed(write, call, tmp_path):
     write()
-    first, said = call("--engine", "ctranslate2")
-    assert "was converted" in said
+    first, stderr = call("--engine", "ctranslate2")
+    assert "was converted" in stderr
     [folder] = (tmp_path / "run" / "ctranslate2").iterdir()
     written = (folder / "model.bin").stat().st_mtime_ns
     assert call("--engine", "ctranslate2") == (first, "engine: CTranslate2\n")
     assert (folder / "model.bin").stat().st_mtime_ns == written
     write(seed=5)
-    second, said = call("--engine", "ctranslate2")
-    assert "was converted" in said
+    second, stderr = call("--engine", "ctranslate2")
+    assert "was converted" in stderr
     assert second == call("--engine", "torch")[0] != first
     assert not folder.exists()
 
@@ -122,16 +122,16 @@ def test_auto_takes_torch_for_what_ctranslate2_refuses_by_name(write, call, opti
         expected,
         f"engine: torch, because CTranslate2 does not support {named}\n",
     )
-    _, said = call("--engine", "ctranslate2", *options, status=2)
-    assert f"the engine ctranslate2 does not support {named}\n" in said
-    assert "--engine torch" in said
+    _, stderr = call("--engine", "ctranslate2", *options, status=2)
+    assert f"the engine ctranslate2 does not support {named}\n" in stderr
+    assert "--engine torch" in stderr
 
 
 def test_a_model_that_cannot_be_expressed_is_translated_with_torch(write, call):
     write(attention=["window:4"])
-    output, said = call("--engine", "auto")
+    output, stderr = call("--engine", "auto")
     assert output == call("--engine", "torch")[0]
-    assert "does not support model.attention ['window:4']" in said
+    assert "does not support model.attention ['window:4']" in stderr
     assert "model.attention ['window:4']" in call("--engine", "ctranslate2", status=2)[1]
 
 
@@ -142,7 +142,7 @@ def test_without_the_package_auto_takes_torch_and_the_extra_is_named(write, call
     assert "pip install 'nlpcli[fast]'" in call("--engine", "ctranslate2", status=2)[1]
 
 
-def test_rounded_weights_are_asked_for_by_name(write, call, tmp_path):
+def test_rounded_weights_are_requested_by_name(write, call, tmp_path):
     write()
     output, _ = call("--engine", "ctranslate2", "--quantization", "int8")
     assert output.count("\n") == len(LINES)

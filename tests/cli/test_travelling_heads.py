@@ -57,14 +57,14 @@ def test_a_trained_classifier_of_pairs_says_the_same_there_and_is_used_from_ther
         in json.loads(call("convert", "--to", "huggingface", "runs/x", "hf", "--json")).values()
     )
     Path("in.tsv").write_text("".join(f"{a}\t{b}\n" for a, b, _ in LINES))
-    said = call("predict", "--model", "runs/x", "--format", "lines", "in.tsv", "--json").splitlines()
-    assert call("predict", "--model", "hf", "--format", "lines", "in.tsv", "--json").splitlines() == said
+    predictions = call("predict", "--model", "runs/x", "--format", "lines", "in.tsv", "--json").splitlines()
+    assert call("predict", "--model", "hf", "--format", "lines", "in.tsv", "--json").splitlines() == predictions
     model = transformers.AutoModelForSequenceClassification.from_pretrained("hf").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained("hf")
     firsts, seconds = ([line[i] for line in LINES] for i in (0, 1))
     with torch.inference_mode():
         chances = model(**tokenizer(firsts, seconds, padding=True, return_tensors="pt")).logits.softmax(-1)
-    for line, row in zip(said, chances, strict=True):
+    for line, row in zip(predictions, chances, strict=True):
         found = json.loads(line)
         assert found["label"] == model.config.id2label[int(row.argmax())]
         assert found["probability"] == pytest.approx(float(row.max()), abs=1e-4)
@@ -86,7 +86,7 @@ def test_scores_learnt_by_low_rank_adapters_are_in_the_datas_units_there(call):
     with torch.inference_mode():
         found = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits[:, 0].clamp(1, 4.5)
     Path("in.txt").write_text("".join(f"{text}\n" for text in texts))
-    said = [float(line) for line in call("predict", "--model", "runs/y", "in.txt").split()]
-    assert said == pytest.approx(found.tolist(), abs=1e-3)
-    assert max(said) > 3.5
-    assert min(said) < 2
+    predictions = [float(line) for line in call("predict", "--model", "runs/y", "in.txt").split()]
+    assert predictions == pytest.approx(found.tolist(), abs=1e-3)
+    assert max(predictions) > 3.5
+    assert min(predictions) < 2

@@ -160,7 +160,7 @@ def test_the_line_of_a_text_is_noted_where_there_are_several(call, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "message"),
     [
         ((), "no tokens to draw"),
         (("--words",), "no tokens to draw"),
@@ -168,10 +168,10 @@ def test_the_line_of_a_text_is_noted_where_there_are_several(call, tmp_path):
         (("--stats",), "only special tokens were selected"),
     ],
 )
-def test_where_only_special_tokens_were_read_nothing_is_left_without_them(call, how, told):
+def test_where_only_special_tokens_were_read_nothing_is_left_without_them(call, how, message):
     nothing = ("a man", "--target", "", "--site", "decoder", "--no-special")
     status, out, err = call(*nothing, *how, model="translation")
-    assert told in out + err and "internal" not in err
+    assert message in out + err and "internal" not in err
     assert status == (2 if err.startswith("nlpcli: ") else 0)
 
 
@@ -191,7 +191,7 @@ def test_what_can_not_be_written_whole_is_not_written(call, tmp_path):
 
 
 @pytest.mark.parametrize(("color", "colored"), [("always", True), ("never", False), ("auto", False)])
-def test_color_is_for_terminals_unless_it_is_asked_for(call, color, colored):
+def test_color_is_for_terminals_unless_it_is_requested(call, color, colored):
     _, out, _ = call("the dog", "--color", color, model="encoder")
     assert ("\x1b[" in out) is colored
 
@@ -478,7 +478,7 @@ def test_the_newest_run_with_learned_positions_is_drawn(call, models, tmp_path):
         (("  ",), "no text is given"),
     ],
 )
-def test_what_is_wrong_is_told_in_a_sentence(call, arguments, message):
+def test_what_is_wrong_is_refused_in_a_sentence(call, arguments, message):
     status, out, err = call(*arguments, model="encoder")
     assert status == 2 and message in err and out == ""
     assert "internal" not in err
@@ -531,7 +531,7 @@ def test_what_is_wrong_is_told_in_a_sentence(call, arguments, message):
         ((), "no text is given"),
     ],
 )
-def test_what_is_wrong_without_a_model_is_told_too(call, arguments, message):
+def test_what_is_wrong_without_a_model_is_refused_too(call, arguments, message):
     status, _, err = call(*arguments)
     assert status == 2 and message in err
 

@@ -240,7 +240,7 @@ def test_who_comes_second_is_refused_because_the_folder_is_there(tmp_path, monke
 
 
 @pytest.mark.parametrize("stays", [True, False])
-def test_whether_the_other_folder_stays_is_asked_when_it_is_found(tmp_path, monkeypatch, stays):
+def test_whether_the_other_folder_stays_is_decided_when_it_is_found(tmp_path, monkeypatch, stays):
     another_process_puts(tmp_path / "a", monkeypatch, before=1)
 
     def may_replace():

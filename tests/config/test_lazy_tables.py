@@ -18,7 +18,7 @@ def test_names_are_listed_in_order_without_importing_anything():
     assert "square" not in TABLE
 
 
-def test_an_entry_is_imported_when_it_is_asked_for():
+def test_an_entry_is_imported_when_it_is_looked_up():
     assert TABLE.load("circle") == pytest.approx(3.14159, abs=1e-5)
     with pytest.raises(ModuleNotFoundError):
         TABLE.load("nowhere")

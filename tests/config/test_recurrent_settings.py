@@ -85,12 +85,12 @@ def test_the_state_while_decoding_has_as_many_numbers_as_the_settings_say(preset
     import torch
 
     state = model.state_after(torch.ones(1, 5, dtype=torch.long))
-    said = config.cached_numbers()
+    cached = config.cached_numbers()
     fixed = 0 if config.decoder != "fixed-context" else state.source.vector.numel()
-    assert state.bytes() / 4 + fixed == said.window
-    assert said.per_token == 0
+    assert state.bytes() / 4 + fixed == cached.window
+    assert cached.per_token == 0
     if config.decoder != "fixed-context" and config.score != "location":
-        assert (state.source.key.numel() + state.source.value.numel()) / 6 == said.per_source_token
+        assert (state.source.key.numel() + state.source.value.numel()) / 6 == cached.per_source_token
 
 
 def test_layers_are_described_in_words():

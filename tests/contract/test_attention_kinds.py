@@ -407,7 +407,7 @@ def test_its_operations_can_be_counted_without_numbers(text):
 
 @pytest.mark.parametrize("text", CAUSAL)
 @torch.inference_mode()
-def test_a_state_that_is_said_not_to_grow_does_not(text):
+def test_a_state_that_is_declared_not_to_grow_does_not(text):
     kind = KINDS[parse_attention(text).name]
     core, mask = core_and_mask(text, causal=True, heads=1, d_key=2, length=1_040)
     bounded = kind.constant_state or mask.pattern.horizon.last is not None

@@ -279,8 +279,8 @@ def test_a_folder_below_a_file_is_refused(call, tmp_path, name):
     words = ["nothing"] if option.required else words
     for wanted in ("file", "file/below"):
         status, out, err = call(*name.split(), *words, "--out", wanted)
-        said = "needs a folder, but file is a file" if wanted == "file" else "because file is a file"
-        assert (status, out) == (2, "") and said in err.replace(f"{tmp_path}/", "")
+        message = "needs a folder, but file is a file" if wanted == "file" else "because file is a file"
+        assert (status, out) == (2, "") and message in err.replace(f"{tmp_path}/", "")
     assert files_in(tmp_path) == [tmp_path / "file"]
 
 
@@ -320,7 +320,7 @@ def test_no_folder_is_created_for_a_call_that_is_refused(call, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["pretrain", "clm", "--set", "training.metric=f1x"], "training.metric 'f1x' is not measured"),
         (["pretrain", "mlm", "--set", "training.metric=f1x"], "training.metric 'f1x' is not measured"),
@@ -347,9 +347,9 @@ def test_no_folder_is_created_for_a_call_that_is_refused(call, tmp_path):
         (["convert", "--to", "onyx", "nothing", "out"], "unknown value of --to 'onyx'"),
     ],
 )
-def test_what_can_be_checked_is_checked_before_any_work(call, tmp_path, words, told):
+def test_what_can_be_checked_is_checked_before_any_work(call, tmp_path, words, message):
     status, out, err = call(*words)
-    assert (status, out) == (2, "") and told in err
+    assert (status, out) == (2, "") and message in err
     assert "training a tokenizer" not in err and files_in(tmp_path) == []
 
 

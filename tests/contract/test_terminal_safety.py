@@ -53,10 +53,10 @@ def test_controls_of_the_input_are_spelled_out(tmp_path, monkeypatch, capsys, li
     out, err = capsys.readouterr()
     for text in (out, err):
         assert "\x1b" not in text and "\x07" not in text
-    told = [part for part in err.splitlines() if part.startswith("nlpcli: ")]
-    assert len(told) <= 1 and "internal error" not in err
-    if told:
-        assert err.splitlines()[err.splitlines().index(told[0]) + 1 :] in ([], [err.splitlines()[-1]])
+    messages = [part for part in err.splitlines() if part.startswith("nlpcli: ")]
+    assert len(messages) <= 1 and "internal error" not in err
+    if messages:
+        assert err.splitlines()[err.splitlines().index(messages[0]) + 1 :] in ([], [err.splitlines()[-1]])
 
 
 class Terminal(io.StringIO):

@@ -75,7 +75,7 @@ def test_sharded_weights_are_put_together(gpt2, same_weights):
             read_huggingface(folder)
 
 
-def test_a_pickle_is_read_only_when_asked_for_and_only_tensors_of_it(gpt2, same_weights, tmp_path):
+def test_a_pickle_is_read_only_on_request_and_only_tensors_of_it(gpt2, same_weights, tmp_path):
     model, folder = gpt2
     torch.save(tensors(folder), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
@@ -164,7 +164,7 @@ def test_a_config_that_is_not_known_is_named(gpt2, change, message):
 
 
 @pytest.mark.parametrize("change", [{"model_type": ["x"]}, {"nlpcli": 5}, {"nlpcli": {"info": "x"}}])
-def test_the_task_of_a_folder_is_asked_for_with_the_same_care(gpt2, change):
+def test_the_task_of_a_folder_is_read_with_the_same_care(gpt2, change):
     _, folder = gpt2
     assert read_description(folder)["task"] == "language-model"
     described = json.loads((folder / "config.json").read_text())

@@ -172,17 +172,17 @@ def test_a_last_pad_whose_vector_was_trained_becomes_zero_and_comes_back(folder,
 
 
 @pytest.mark.parametrize(
-    "said", [None, 5, {}, {"start": 2}, {"start": -1, "row": 3, "renamed": 0, "ids": {}, "tokens": {}},
+    "record", [None, 5, {}, {"start": 2}, {"start": -1, "row": 3, "renamed": 0, "ids": {}, "tokens": {}},
              {"start": 2, "row": "x", "renamed": 0, "ids": {}, "tokens": {}},
              {"start": 2, "row": 3, "renamed": 0, "ids": {"pad_token_id": "x"}, "tokens": {}},
              {"start": 2, "row": 3, "renamed": 0, "ids": [], "tokens": {}},
              {"start": 2, "row": 3, "renamed": 0, "ids": {}, "tokens": {"pad": 5}},
              {"start": 10**9, "row": 300, "renamed": 0, "ids": {}, "tokens": {}}],
 )  # fmt: skip
-def test_a_record_that_is_not_ours_is_passed_over(folder, tokenizer, said):
+def test_a_record_that_is_not_ours_is_passed_over(folder, tokenizer, record):
     _, path = folder
     config = described(path)
-    config["nlpcli"]["zero_start"] = said
+    config["nlpcli"]["zero_start"] = record
     (path / "config.json").write_text(json.dumps(config))
     assert read_huggingface(path).tokenizer.vocab_size == tokenizer.vocab_size + 1
-    assert ZeroStart.read(said) is None or said["start"] > 300
+    assert ZeroStart.read(record) is None or record["start"] > 300

@@ -200,7 +200,7 @@ def test_segments_fill_the_context_but_for_one_in_ten():
 
 
 @pytest.mark.parametrize(("context", "sentences"), [(40, 12), (128, 12), (256, 40)])
-def test_no_threshold_on_the_length_tells_strangers_from_successors(context, sentences):
+def test_no_threshold_on_the_length_distinguishes_strangers_from_successors(context, sentences):
     draw = np.random.default_rng(1)
     shape = [draw.integers(1, 20, size=int(draw.integers(2, sentences))).tolist() for _ in range(2000)]
     format = make_format("segment-pair", shards_of([[[0] * n for n in d] for d in shape]), SPECIAL, context=context)

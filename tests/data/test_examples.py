@@ -212,7 +212,7 @@ def test_cells_of_several_labels_are_split(cell, labels):
     assert split_labels(cell) == labels
 
 
-def test_labels_are_split_at_the_separator_that_is_asked_for():
+def test_labels_are_split_at_the_separator_that_is_requested():
     assert split_labels("joy|fear, a bit", "|") == ("joy", "fear, a bit")
 
 

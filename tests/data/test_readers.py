@@ -385,7 +385,7 @@ def test_a_line_beyond_the_bound_is_named_and_not_held_in_memory(tmp_path, compr
         list(read_lines(path, longest=100))
 
 
-def test_no_line_is_read_without_a_bound_unless_that_is_asked_for(tmp_path):
+def test_no_line_is_read_without_a_bound_unless_that_is_requested(tmp_path):
     path = tmp_path / "text"
     path.write_bytes(b"x" * (LONGEST_LINE + 1) + b"\n")
     for read in (read_lines, lambda path: read_parallel(path, path)):

@@ -114,7 +114,7 @@ def test_every_kind_of_name_is_in_every_split():
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_answers_stand_where_they_are_said_to(split):
+def test_answers_stand_where_they_are_marked(split):
     (text,) = read_documents(split_file("labelled/find-translation", split, "json"), format="file")
     translations = dict(pairs(split))
     paragraphs = json.loads(text)["data"][0]["paragraphs"]

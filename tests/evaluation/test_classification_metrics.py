@@ -70,11 +70,11 @@ def test_binary_f1_is_that_of_the_label_1_unless_another_is_named(pairs):
 @given(SETS)
 def test_metrics_of_label_sets_are_those_of_scikit_learn(pairs):
     gold, predicted = map(list, zip(*pairs, strict=True))
-    truth, said = indicators(gold), indicators(predicted)
-    expected = 100 * theirs.accuracy_score(truth, said)
+    truth, prediction = indicators(gold), indicators(predicted)
+    expected = 100 * theirs.accuracy_score(truth, prediction)
     assert classification_metrics.subset_accuracy(gold, predicted).value == pytest.approx(expected)
     for average in ("micro", "macro", "weighted", "samples"):
-        expected = 100 * theirs.f1_score(truth, said, average=average, zero_division=0)
+        expected = 100 * theirs.f1_score(truth, prediction, average=average, zero_division=0)
         assert classification_metrics.multilabel_f1(gold, predicted, "abc", average).value == pytest.approx(expected)
     each = classification_metrics.MultiLabelF1(average="samples", labels="abc").sentences(predicted, [gold])
     assert np.mean([score.value for score in each]) == pytest.approx(expected)

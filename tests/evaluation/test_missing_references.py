@@ -72,8 +72,8 @@ def test_sentence_scores_are_sacrebleus_of_the_references_that_are_there(name, t
     found = METRICS.load(name)().sentences(hypotheses, references)
     counts = {len(row) for row in rows}
     assert [score.value for score in found] == expected
-    said = f"|nrefs:{counts.pop() if len(counts) == 1 else 'var'}|"
-    assert all(said in score.signature for score in found)
+    part = f"|nrefs:{counts.pop() if len(counts) == 1 else 'var'}|"
+    assert all(part in score.signature for score in found)
 
 
 @pytest.mark.parametrize("name", SACRE)

@@ -61,7 +61,7 @@ def test_both_sides_of_a_choice_are_normalised_after_its_marks_were_read():
     assert metric.corpus(["the companys rules"], [["THE { COMPANIES' / COMPANY'S } RULES."]]).value == 0
 
 
-def test_marks_are_ordinary_words_unless_alternatives_are_asked_for():
+def test_marks_are_ordinary_words_unless_alternatives_are_requested():
     assert wer(["a { b / c }"], [["a { b / c }"]]).details["reference_length"] == 6
 
 

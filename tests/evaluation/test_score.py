@@ -75,15 +75,15 @@ def test_every_metric_scores_a_perfect_text_as_perfect_and_signs_it(name):
     text = ["the cat sat on the mat", "", "a second line of words"]
     if name.startswith("rouge"):
         text.remove("")  # a summary without words has nothing in common with its reference
-    said, gold = items(metric, text), answers(metric, text)
-    score = metric.corpus(said, [gold])
+    predictions, gold = items(metric, text), answers(metric, text)
+    score = metric.corpus(predictions, [gold])
     assert score.value == pytest.approx(0.0 if METRICS.load(name).__module__.endswith(ERRORS) else 100.0)
     assert score.signature.startswith(f"{score.name}|nrefs:1|")
     if name in WITHOUT_SENTENCES:
         with pytest.raises(NlpcliError, match="defined only for a whole test set"):
-            metric.sentences(said, [gold])
+            metric.sentences(predictions, [gold])
     else:
-        assert len(metric.sentences(said, [gold])) == len(text)
+        assert len(metric.sentences(predictions, [gold])) == len(text)
 
 
 @pytest.mark.parametrize("name", METRICS.names())

@@ -28,20 +28,20 @@ def oracle(predicted, gold):
 
     best = (0.0, 0.0)
     for answer in [answer for answer in gold if words(answer)] or [""]:
-        said, true = words(predicted), words(answer)
-        common = sum(min(count, Counter(true)[word]) for word, count in Counter(said).items())
-        f1 = float(said == true)
-        if said and true and common:
-            precision, recall = common / len(said), common / len(true)
+        guess, true = words(predicted), words(answer)
+        common = sum(min(count, Counter(true)[word]) for word, count in Counter(guess).items())
+        f1 = float(guess == true)
+        if guess and true and common:
+            precision, recall = common / len(guess), common / len(true)
             f1 = 2 * precision * recall / (precision + recall)
-        best = (max(best[0], float(said == true)), max(best[1], f1))
+        best = (max(best[0], float(guess == true)), max(best[1], f1))
     return best
 
 
 @given(QUESTIONS)
 def test_exact_match_and_f1_follow_the_definition(questions):
     gold, predicted, _ = map(list, zip(*questions, strict=True))
-    expected = np.mean([oracle(said, true) for said, true in zip(predicted, gold, strict=True)], axis=0)
+    expected = np.mean([oracle(guess, true) for guess, true in zip(predicted, gold, strict=True)], axis=0)
     assert squad_metrics.exact_match(gold, predicted).value == pytest.approx(100 * expected[0])
     assert squad_metrics.answer_f1(gold, predicted).value == pytest.approx(100 * expected[1])
 
@@ -52,12 +52,12 @@ def test_the_best_threshold_is_the_best_of_all_thresholds_and_gives_its_score(qu
     best = squad_metrics.best_threshold(gold, predicted, no_answer, metric)
 
     def scored(threshold):
-        kept = [said if p <= threshold else "" for said, p in zip(predicted, no_answer, strict=True)]
+        kept = [guess if p <= threshold else "" for guess, p in zip(predicted, no_answer, strict=True)]
         return metric().corpus(kept, [[true if any(true) else () for true in gold]]).value
 
     distinct = len(set(no_answer)) == len(no_answer)  # among equal ones the official script counts some alone
     strange = any(true and not any(map(squad_metrics.normalise_answer, true)) for true in gold)
-    blank = any(said and not squad_metrics.normalise_answer(said) for said in predicted)
+    blank = any(guess and not squad_metrics.normalise_answer(guess) for guess in predicted)
     if distinct and not strange and not blank:
         assert best.score == pytest.approx(max(map(scored, [-1.0, *no_answer])))
         assert best.threshold in (0.0, *no_answer)

@@ -178,7 +178,7 @@ def test_adapters_of_half_precision_are_of_half_precision():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"rank": 0}, "rank of at least 1"),
         ({"alpha": 0}, "positive alpha"),
@@ -187,8 +187,8 @@ def test_adapters_of_half_precision_are_of_half_precision():
         ({"targets": []}, "no layers are named for the low-rank adapters"),
     ],
 )
-def test_wrong_settings_are_refused(arguments, said):
-    with pytest.raises(NlpcliError, match=said):
+def test_wrong_settings_are_refused(arguments, message):
+    with pytest.raises(NlpcliError, match=message):
         add_lora(made("encoder"), **{"rank": 1, "alpha": 1, **arguments})
 
 

@@ -77,7 +77,7 @@ def assert_same(model, other):
     ],
     ids=str,
 )
-def test_a_model_comes_back_to_the_bit_with_all_that_was_said(tmp_path, tokenizer, config):
+def test_a_model_comes_back_to_the_bit_with_all_its_information(tmp_path, tokenizer, config):
     model = save(tmp_path / "run", tokenizer, **config)
     loaded = load_model(tmp_path / "run")
     assert_same(model, loaded.model)

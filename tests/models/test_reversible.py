@@ -117,7 +117,7 @@ def test_decoding_gives_what_reading_gives(attention):
     assert torch.allclose(model.logits(torch.cat(parts, dim=1)), model(ids), atol=1e-10)
 
 
-def test_weights_that_are_recorded_have_gradients_and_states_that_are_asked_for_are_given():
+def test_weights_that_are_recorded_have_gradients_and_requested_states_are_given():
     model, ids = model_of(), torch.randint(20, (2, 9))
     with recording(*[layer.self_attention for layer in model.decoder.layers], gradients=True) as recorders:
         out = model(ids)

@@ -240,7 +240,7 @@ def test_too_few_sentinels_are_refused_with_the_remedy():
 
 @pytest.mark.parametrize("length", [1, 2, 3, 10, 100, 500])
 @pytest.mark.parametrize("rate", [0.05, 0.15, 0.5, 0.95])
-def test_the_sentinels_asked_for_suffice(length, rate):
+def test_the_requested_sentinels_suffice(length, rate):
     rng = np.random.default_rng(10)
     needed = Spans("iid", rate).sentinels(length)
     for _ in range(200):

@@ -30,10 +30,10 @@ def example(draw: random.Random, *, none: float = 0.0, things: int = 3) -> Examp
     context = ", ".join(words) + "."
     if draw.random() < none:
         return Example((draw.choice([c for c in COLOURS if c not in colours]), context), (), "x.json")
-    asked = draw.randrange(things)
-    text = words[asked].split()[1]
-    start = context.index(words[asked]) + len(colours[asked]) + 1
-    return Example((colours[asked], context), (Answer(text, start),), "x.json")
+    example = draw.randrange(things)
+    text = words[example].split()[1]
+    start = context.index(words[example]) + len(colours[example]) + 1
+    return Example((colours[example], context), (Answer(text, start),), "x.json")
 
 
 def examples(count: int, seed: int = 1, **settings) -> list[Example]:
@@ -69,17 +69,17 @@ def test_the_places_learnt_spell_the_answer_for_every_tokenizer_and_body(
     make_context, tokenizers, shape, kind, max_length
 ):
     task = SpanExtraction.create(TRAIN, make_context(shape, tokenizers[kind], max_length), stride=9)
-    for asked, items in zip(TEST, task.encode(TEST), strict=True):
+    for example, items in zip(TEST, task.encode(TEST), strict=True):
         targets = [item.target for item in items if item.target != (item.null, item.null)]
         assert targets or len(items) > 1
         for item in items:
             assert item.size <= max_length
             if item.target != (item.null, item.null):
                 first, last = (item.positions.tolist().index(place) for place in item.target)
-                said = asked.texts[1][item.spans[first, 0] : item.spans[last, 1]]
-                assert asked.label[0].text in said
+                span = example.texts[1][item.spans[first, 0] : item.spans[last, 1]]
+                assert example.label[0].text in span
                 if kind == "chars":
-                    assert said == asked.label[0].text
+                    assert span == example.label[0].text
 
 
 def test_an_answer_inside_a_word_is_found_to_the_character(make_context, tokenizers):
@@ -122,10 +122,10 @@ def test_a_window_without_the_answer_points_to_the_summary(make_context, tokeniz
 def test_places_are_those_of_the_pieces_in_what_the_model_reads(make_context, tokenizers, shape, read_from):
     tokenizer = tokenizers["chars"]
     task = SpanExtraction.create(TRAIN, make_context(shape, tokenizer, 24, read_from=read_from), stride=4)
-    for asked, items in zip(TEST, task.encode(TEST), strict=True):
+    for example, items in zip(TEST, task.encode(TEST), strict=True):
         for item in items:
             spelled = tokenizer.decode([[int(id_)] for id_ in item.row.ids[item.positions]])
-            assert spelled == [asked.texts[1][start:end] for start, end in item.spans]
+            assert spelled == [example.texts[1][start:end] for start, end in item.spans]
             assert item.size == len(item.row.segments) <= 24
 
 
@@ -232,8 +232,8 @@ def test_the_loss_is_cross_entropy_over_what_may_be_an_answer(make_context, make
 def test_a_models_predictions_do_not_depend_on_the_batch(make_context, make_model, predict, tokenizers, shape):
     task = SpanExtraction.create(TRAIN, make_context(shape, tokenizers["bpe"], 30), stride=5)
     model = make_model(task)
-    for together, asked in zip(predict(task, model, TEST[:10]), TEST[:10], strict=True):
-        (alone,) = predict(task, model, [asked])
+    for together, example in zip(predict(task, model, TEST[:10]), TEST[:10], strict=True):
+        (alone,) = predict(task, model, [example])
         assert together["answer"] == alone["answer"]
         assert together["score"] == pytest.approx(alone["score"], abs=1e-4)
 

@@ -79,7 +79,7 @@ def test_iob1_is_learnt_as_bio_and_that_is_reported():
     assert notes == ["the tags use the scheme IOB1; the model uses BIO in training and in its output"]
 
 
-def test_bioes_stays_as_it_is_and_can_be_asked_for():
+def test_bioes_stays_as_it_is_and_can_be_requested():
     bioes = examples_of("a/S-PER b/O c/B-PER d/I-PER e/E-PER")
     assert Tags.found(bioes) == (Tags(["O", "B-PER", "I-PER", "E-PER", "S-PER"], "IOBES"), [])
     bio = examples_of("a/B-PER b/O c/B-PER d/I-PER e/I-PER")
@@ -258,7 +258,7 @@ def test_a_models_predictions_do_not_depend_on_the_batch(make_context, make_mode
 
 def share_right(predictions) -> float:
     pairs = zip(predictions, TEST, strict=True)
-    right = [said == true for p, e in pairs for said, true in zip(p["tags"], e.label, strict=True)]
+    right = [tag == true for p, e in pairs for tag, true in zip(p["tags"], e.label, strict=True)]
     return sum(right) / len(right)
 
 

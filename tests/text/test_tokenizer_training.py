@@ -1,4 +1,4 @@
-"""Training: the same text gives the same tokenizer, and what can't be done is said."""
+"""Training: the same text gives the same tokenizer, and what can't be done is refused."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_training_and_encoding_are_silent(tokenizers, lines, capfd):
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "wordpiece", "byte-bpe"])
-def test_the_vocabulary_has_the_size_that_was_asked_for(tokenizers, kind):
+def test_the_vocabulary_has_the_requested_size(tokenizers, kind):
     assert tokenizers[kind].vocab_size == SIZES[kind]
 
 

@@ -62,7 +62,7 @@ def test_a_vocabulary_size_keeps_the_most_frequent_and_none_keeps_all():
     assert tokenizer.encode(["a b c"]) == [[8, 9, tokenizer.special.unk]]
 
 
-def test_a_size_the_text_cannot_fill_tells_the_one_it_can():
+def test_a_size_the_text_cannot_fill_names_the_one_it_can():
     with pytest.raises(VocabularyTooLarge, match="this text, which allows at most 14") as error:
         train_tokenizer("words", [TEXT], vocab_size=15)
     assert train_tokenizer("words", [TEXT], vocab_size=error.value.possible).vocab_size == 14

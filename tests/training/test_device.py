@@ -17,7 +17,7 @@ def test_a_device_that_is_unknown_or_not_there_is_refused(name):
         choose_device(name)
 
 
-def test_a_precision_that_was_asked_for_is_taken_and_reported():
+def test_a_requested_precision_is_taken_and_reported():
     machine = prepare("cpu", "bfloat16")
     assert machine.precision == "bfloat16" and "as configured" in machine.describe()
     with machine.autocast():

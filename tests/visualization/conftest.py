@@ -69,7 +69,7 @@ class Opened:
             self.page.remove_listener(event, listener)
 
     def drawn(self) -> Opened:
-        """Waits until what was asked for is drawn."""
+        """Waits until the request is drawn."""
         self.page.wait_for_selector("#panel[aria-busy=false]")
         return self
 
@@ -95,7 +95,7 @@ class Opened:
 
 @pytest.fixture
 def open_page(tab: Any, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
-    """Opens HTML from a file; at the end nothing may have been asked of a network or said on the console."""
+    """Opens HTML from a file; at the end no network request and no message on the console may have been made."""
     opened: list[Opened] = []
 
     def open_html(html: str, hash: str = "", *, size: tuple[int, int] = (1000, 700), scheme: str = "light") -> Opened:

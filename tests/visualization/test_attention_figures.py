@@ -148,7 +148,7 @@ def test_a_figure_is_the_one_that_was_looked_at(name):
     assert difference(CASES[name](), golden(name)) < TOLERANCE
 
 
-def test_the_tolerance_tells_a_transposed_matrix_and_other_colors():
+def test_the_tolerance_detects_a_transposed_matrix_and_other_colors():
     looked_at = golden("alignment")
     site = alignment().sites[0]
     turned = replace(alignment(), sites=(replace(site, weights=(site.weights[0].transpose(0, 2, 1),)),))
@@ -188,7 +188,7 @@ def test_the_same_attention_gives_the_same_bytes(format):
     assert not re.search(rb"CreationDate|<dc:date>|matplotlib\.org/?</dc:title", first)
 
 
-def test_a_picture_has_as_many_dots_per_inch_as_asked_for():
+def test_a_picture_has_as_many_dots_per_inch_as_requested():
     small, large = (
         image(attention_figures.draw(alignment(), dpi=50)),
         image(attention_figures.draw(alignment(), dpi=100)),
@@ -316,7 +316,7 @@ def test_nothing_to_draw_is_refused():
         attention_figures.draw(Attention(()))
 
 
-def test_without_matplotlib_it_is_said_how_to_get_it(monkeypatch):
+def test_without_matplotlib_the_error_states_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.font_manager", None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(NlpcliError) as caught:

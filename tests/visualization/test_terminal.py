@@ -361,7 +361,7 @@ def test_a_sentence_from_right_to_left_is_set_apart_as_a_whole():
     assert text.startswith("source: \u2066שלום עולם\u2069\n")
 
 
-def test_a_patterns_name_is_not_said_twice():
+def test_a_patterns_name_is_not_printed_twice():
     attention = pattern()
     named = Attention(attention.sites, texts={"pattern": attention.sites[0].title})
     assert terminal.draw(named, width=80, color=False).count("window:2+global:1") == 1

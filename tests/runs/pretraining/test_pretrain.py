@@ -166,8 +166,10 @@ def test_each_objective_is_tried_with_a_model_that_can_learn_it(text, tmp_path):
     assert default_preset("denoise", "spans:0.2") == "t5-nano"
     assert default_preset("denoise", "infill") == "bart-nano"
     for objective in OBJECTIVES:
-        asked = Request(default="gpt-mini", preset=default_preset(objective), settings={"objective": objective})
-        recipe.configured(asked)
+        training_request = Request(
+            default="gpt-mini", preset=default_preset(objective), settings={"objective": objective}
+        )
+        recipe.configured(training_request)
 
 
 def test_a_model_of_the_wrong_kind_is_refused_before_the_text_is_read(tmp_path):
@@ -177,8 +179,8 @@ def test_a_model_of_the_wrong_kind_is_refused_before_the_text_is_read(tmp_path):
 
 
 def resumed(name, text, run, settings):
-    asked = request(name, text, run, max_steps=4, resume=True)
-    return recipe.pretrain(replace(asked, settings={**asked.settings, **settings}), Quiet())
+    training_request = request(name, text, run, max_steps=4, resume=True)
+    return recipe.pretrain(replace(training_request, settings={**training_request.settings, **settings}), Quiet())
 
 
 @pytest.mark.parametrize(
@@ -248,8 +250,8 @@ SETTINGS = [
 
 @pytest.mark.parametrize(("name", "overrides", "unread"), SETTINGS)
 def test_settings_that_mean_nothing_to_the_objective_are_reported(name, overrides, unread, text, tmp_path):
-    listener, asked = Quiet(), replace(request(name, text, tmp_path, max_steps=1), overrides=overrides)
-    config, weights = recipe.configured(asked)
+    listener, training_request = Quiet(), replace(request(name, text, tmp_path, max_steps=1), overrides=overrides)
+    config, weights = recipe.configured(training_request)
     recipe.tell_unread(config, weights, listener)
     assert listener.notes == ([f"these settings have no effect on this run: {unread}"] if unread else [])
 
@@ -266,8 +268,10 @@ def test_a_run_whose_time_is_up_within_the_warm_up_says_so(warmup, minutes, warn
 def test_no_preset_of_an_objective_has_settings_that_mean_nothing_to_it():
     for objective in OBJECTIVES:
         listener = Quiet()
-        asked = Request(default="gpt-mini", preset=default_preset(objective), settings={"objective": objective})
-        recipe.tell_unread(*recipe.configured(asked), listener)
+        training_request = Request(
+            default="gpt-mini", preset=default_preset(objective), settings={"objective": objective}
+        )
+        recipe.tell_unread(*recipe.configured(training_request), listener)
         assert listener.notes == []
 
 

@@ -68,8 +68,8 @@ def request(text, out, settings, **more):
     return Request(default=default_preset(objective, None), out=text / out, settings=chosen, **more)
 
 
-def trained(asked):
-    pretrain(asked, Listener())
+def trained(training_request):
+    pretrain(training_request, Listener())
 
 
 def curve(run, kind="train", name="loss"):
@@ -104,8 +104,8 @@ def test_sharded_weights_have_the_loss_curve_of_one_process(text, together, name
     assert_same_run(text / "one", text / "several")
 
 
-def tuned(asked):
-    finetune(asked, Listener())
+def tuned(training_request):
+    finetune(training_request, Listener())
 
 
 def tuning_request(text, out):
@@ -131,10 +131,10 @@ def test_fine_tuning_in_several_processes_is_that_of_one(text, together):
     assert measured[0][-1]["accuracy"] == measured[1][-1]["accuracy"]
 
 
-def interrupted(asked_and_step):
-    asked, step = asked_and_step
+def interrupted(request_and_step):
+    training_request, step = request_and_step
     with pytest.raises(KeyboardInterrupt):
-        pretrain(asked, Listener(stop_at=step))
+        pretrain(training_request, Listener(stop_at=step))
 
 
 def test_a_run_is_resumed_on_another_number_of_processes(text, together):
@@ -155,9 +155,9 @@ def test_chance_in_other_processes_is_a_function_of_the_step(text, together):
     assert (text / "whole/model.safetensors").read_bytes() == (text / "broken/model.safetensors").read_bytes()
 
 
-def refused(asked):
+def refused(training_request):
     with pytest.raises(NlpcliError) as error:
-        pretrain(asked, Listener())
+        pretrain(training_request, Listener())
     return error.value.message
 
 
@@ -168,10 +168,13 @@ def test_a_loss_that_can_not_be_divided_is_refused_before_training(text, togethe
     assert not (text / "run").exists()
 
 
-def other_data(asked):
+def other_data(training_request):
     if os.environ["RANK"] == "1":
-        asked = replace(asked, settings=merge(merge({}, asked.settings), {"data": {"train": [f"{asked.out}.txt"]}}))
-    return refused(asked)
+        training_request = replace(
+            training_request,
+            settings=merge(merge({}, training_request.settings), {"data": {"train": [f"{training_request.out}.txt"]}}),
+        )
+    return refused(training_request)
 
 
 def test_processes_with_different_data_are_refused(text, together):
