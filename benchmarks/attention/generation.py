@@ -3,7 +3,7 @@
     python benchmarks/attention/generation.py [--tokens 100000]
 
 A language model of 4 layers, d_model 128, with random weights, writes one text of so many tokens by sampling, with a
-repetition penalty, a stop text that never comes, and the text told as it grows. Printed for each kind of attention: the
+repetition penalty, a stop text that never comes, and the text streamed. Printed for each kind of attention: the
 median time of a token around 1,000 and around the end, their ratio, and the bytes of the state at both places. One
 thread.
 """

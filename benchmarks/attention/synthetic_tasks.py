@@ -4,8 +4,8 @@
     python benchmarks/attention/synthetic_tasks.py duplication --attention lsh:4:4:8 --evaluate lsh:4:1:8
 
 recall (multi-query associative recall, Arora et al. 2024): P keys of 64, each with a value of 64 behind it, all drawn
-at random; then the P keys in another order. At each of these the model is to say the value. duplication (Kitaev et al.
-2020, section 5): 0 w 0 w, with w of `--symbols` symbols of 64; the second w is to be said.
+at random; then the P keys in another order. At each of these the model predicts the value. duplication (Kitaev et al.
+2020, section 5): 0 w 0 w, with w of `--symbols` symbols of 64; the second w is to be predicted.
 
 Each entry trains the same model with the same seed on the same examples, which are drawn anew for each step; then 1,000
 examples are tested. Prints a line of JSON for each: the share of the right symbols, and seconds of processor time.
@@ -31,15 +31,15 @@ VOCABULARY = 2 * SYMBOLS + 1
 
 
 def recall(rows: int, pairs: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """ids (rows, 4 P) and targets of the same shape, -100 where nothing is asked."""
+    """ids (rows, 4 P) and targets of the same shape, -100 where nothing is predicted."""
     keys = torch.rand(rows, SYMBOLS, generator=generator).argsort(1)[:, :pairs]
     values = torch.randint(SYMBOLS, (rows, pairs), generator=generator)
     order = torch.rand(rows, pairs, generator=generator).argsort(1)
     shown = torch.stack((keys, values + SYMBOLS), dim=2).flatten(1)
-    asked = torch.stack((keys.gather(1, order), values.gather(1, order) + SYMBOLS), dim=2).flatten(1)
-    targets = torch.full_like(torch.cat((shown, asked), dim=1), -100)
-    targets[:, 2 * pairs :: 2] = asked[:, 1::2]
-    return torch.cat((shown, asked), dim=1), targets
+    queries = torch.stack((keys.gather(1, order), values.gather(1, order) + SYMBOLS), dim=2).flatten(1)
+    targets = torch.full_like(torch.cat((shown, queries), dim=1), -100)
+    targets[:, 2 * pairs :: 2] = queries[:, 1::2]
+    return torch.cat((shown, queries), dim=1), targets
 
 
 def duplication(rows: int, symbols: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,9 +69,9 @@ def accuracy(model, given: argparse.Namespace, size: int) -> float:
     with torch.inference_mode():
         for _ in range(10):
             ids, targets = TASKS[given.task](100, size, generator)
-            asked = targets != -100
-            right += int((model(ids).argmax(-1)[asked] == targets[asked]).sum())
-            total += int(asked.sum())
+            counted = targets != -100
+            right += int((model(ids).argmax(-1)[counted] == targets[counted]).sum())
+            total += int(counted.sum())
     return right / total
 
 

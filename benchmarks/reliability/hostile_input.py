@@ -106,11 +106,11 @@ def build_zoo(zoo: Path) -> None:
         try:
             os.chdir(zoo)
             os.environ["NLPCLI_CACHE"] = str(zoo / "cache")
-            told = io.StringIO()
-            with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
+            stderr = io.StringIO()
+            with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(io.StringIO()):
                 failed = models.build(zoo)
             if failed:
-                print(*failed, told.getvalue()[-3000:], sep="\n", file=sys.stderr, flush=True)
+                print(*failed, stderr.getvalue()[-3000:], sep="\n", file=sys.stderr, flush=True)
         except BaseException:
             import traceback
 

@@ -361,13 +361,13 @@ def load_libraries(root: Path) -> None:
     """Loads what a process needs, before others are forked from this one; nothing is computed, so it has no threads."""
     folder = prepare_folder(root)
     for case in ("clm", "classify"):  # the processes themselves say what they load
-        run_child([*CASES[case], f"--out={case}"], folder, prepare=lambda: tell_modules(folder / "modules"))
+        run_child([*CASES[case], f"--out={case}"], folder, prepare=lambda: write_modules(folder / "modules"))
         for name in (folder / "modules").read_text().split():
             with suppress(Exception):
                 importlib.import_module(name)
 
 
-def tell_modules(path: Path) -> None:
+def write_modules(path: Path) -> None:
     """Has the process write the names of its modules when its command has ended."""
     from nlpcli.cli import training_options
 

@@ -61,7 +61,7 @@ class Soak:
     sizes: list[tuple[int, int]] = field(default_factory=list)
     seconds: float = 0.0
     status: int = -1
-    told: str = ""
+    stderr: str = ""
 
     def first(self, total: int) -> int:
         """The largest resident size up to a tenth of the lines."""
@@ -123,10 +123,10 @@ def prepare(folder: Path, lines: int) -> None:
 def soak(command: str, reader: str, folder: Path, lines: int) -> Soak:
     """Sends the lines through the command and reads what comes out."""
     began = time.monotonic()
-    with open(folder / "told", "w+") as told:
+    with open(folder / "stderr", "w+") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "nlpcli", *(COMMANDS | REPORTS)[command]], cwd=folder, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=told, text=True, bufsize=1 << 16,
+            stdout=subprocess.PIPE, stderr=stderr, text=True, bufsize=1 << 16,
         )  # fmt: skip
         assert process.stdin is not None and process.stdout is not None
         found = Soak()
@@ -147,14 +147,14 @@ def soak(command: str, reader: str, folder: Path, lines: int) -> Soak:
         process.stdout.close()
         found.status = process.wait()
         writer.join(60)
-        told.seek(0)
-        found.told = told.read()
+        stderr.seek(0)
+        found.stderr = stderr.read()
     found.seconds = time.monotonic() - began
     return found
 
 
 def write(stream: IO[str], lines: int, pauses: bool, watched: tuple[Soak, int] | None) -> None:
-    """Writes the numbered lines, if asked for with pauses. watched: where to note the size of which process."""
+    """Writes the numbered lines, with pauses if `pauses`. watched: where to note the size of which process."""
     try:
         for number in range(lines):
             stream.write(f"{number}\n")
@@ -179,10 +179,10 @@ def faults_of(found: Soak, reader: str, lines: int, growth: int) -> Iterator[str
     """What must not be."""
     yield from found.wrong
     if found.status != 0:
-        yield f"exit status {found.status}: {found.told[-500:]}"
+        yield f"exit status {found.status}: {found.stderr[-500:]}"
     if reader == "head":
-        if "nlpcli: " in found.told:
-            yield f"a message to a reader that has stopped: {found.told[-500:]}"
+        if "nlpcli: " in found.stderr:
+            yield f"a message to a reader that has stopped: {found.stderr[-500:]}"
         return
     if found.lines != lines:
         yield f"{found.lines:,} lines came out of {lines:,}"
