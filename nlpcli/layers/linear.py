@@ -48,22 +48,34 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 class FrozenLinear:
     """x (rows, d_in) -> (rows, d_out) for many calls with weights that don't change, which are laid out for them once.
 
-    Several layers that read the same are one product, their results one behind the other.
+    Several layers that read the same are one product, their results one behind the other. relu: max(0, ·) of it.
     """
 
-    def __init__(self, *layers: nn.Linear) -> None:
+    def __init__(self, *layers: nn.Linear, relu: bool = False) -> None:
         weights: list[Tensor] = [layer.weight for layer in layers]
         weight = torch.cat(weights)
-        biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
-        self.bias = torch.cat(biases) if biases else None
+        self.bias: Tensor | None = None
+        if any(layer.bias is not None for layer in layers):
+            self.bias = torch.cat([_bias(layer) for layer in layers])
+        self._relu = relu
         self._size = weight.numel()
         self._packed = _packed(weight)
         self._weight = weight.t().contiguous()  # as (d_in, d_out), which few rows are multiplied with in less time
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, to: Tensor | None = None) -> Tensor:
+        """to (rows, d_out): what the result is added to."""
         if self._packed is not None and x.size(0) * self._size >= _WORTHWHILE_PACKED:
-            return _multiply(x, self._packed, self.bias, _LEAST_STEP_PACKED)
-        return torch.mm(x, self._weight) if self.bias is None else torch.addmm(self.bias, x, self._weight)
+            found = _multiply(x, self._packed, self.bias, _LEAST_STEP_PACKED, "relu" if self._relu else "none")
+            return found if to is None else found.add_(to)
+        if to is not None:
+            found = torch.addmm(to, x, self._weight)
+            return found if self.bias is None else found.add_(self.bias)
+        found = torch.mm(x, self._weight) if self.bias is None else torch.addmm(self.bias, x, self._weight)
+        return found.relu_() if self._relu else found
+
+
+def _bias(layer: nn.Linear) -> Tensor:
+    return layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias
 
 
 class FrozenVocabulary:
@@ -130,11 +142,15 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None, least_step: int = _LEAST_STEP) -> Tensor:
-    """x (…, d_in) · weightᵀ + bias (…, d_out)"""
+def _multiply(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, least_step: int = _LEAST_STEP, then: str = "none"
+) -> Tensor:
+    """x (…, d_in) · weightᵀ + bias (…, d_out); then: "relu" for max(0, ·) of it"""
     rows = x.reshape(-1, x.size(-1))
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(_padded(rows, least_step), weight, bias, "none", [], "")
-    return found[: rows.size(0)].view(*x.shape[:-1], found.size(-1))
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(_padded(rows, least_step), weight, bias, then, [], "")
+    if found.size(0) != rows.size(0):
+        found = found[: rows.size(0)]
+    return found if x.dim() == 2 else found.view(*x.shape[:-1], found.size(-1))
 
 
 def _padded(rows: Tensor, least_step: int = _LEAST_STEP) -> Tensor:
