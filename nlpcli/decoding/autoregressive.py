@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from nlpcli.decoding.hypothesis import Hypothesis
 from nlpcli.decoding.logits_processors import GenerationRules
 from nlpcli.decoding.prefixes import Prefixes, device_of, end_steps, length_limits
 from nlpcli.decoding.stop_conditions import Stop, StopConditions
-from nlpcli.decoding.top_k_selection import log_normalizer
+from nlpcli.decoding.top_k_selection import best_tokens, log_normalizer
 from nlpcli.models.decodable import Decodable
 
 Choose = Callable[[Tensor, Tensor, int], Tensor]
@@ -38,20 +38,22 @@ def roll_out(
     conditions: StopConditions,
     *,
     constraints: Constraints | GenerationRules,
-    choose: Choose,
+    choose: Choose | None,
     renewal: Renewal | None = None,
     watch: Watch | None = None,
 ) -> list[Hypothesis]:
     """One continuation of each prefix, token by token.
 
     - choose(logits (rows, vocabulary) with -inf for what is banned, the rows' places among the prefixes, position)
-      gives the next tokens (rows,);
+      gives the next tokens (rows,); None: the most probable ones, and nobody looks at log-probabilities, which are nan;
     - renewal: how to continue when the model's positions are used up; without it rows are cut there;
     - watch(row, id) gets each token as it is chosen.
 
     The logits the model returns are overwritten.
     """
     roll = _RollOut(model, state, prefixes, conditions, constraints, renewal)
+    if choose is None:
+        roll.logprobs.fill_(torch.nan)
     while len(roll.rows):
         roll.advance(choose, conditions.stop, watch)
     return [hypothesis for hypothesis in roll.done if hypothesis is not None]
@@ -113,17 +115,24 @@ class _RollOut:
         self.logprobs = torch.zeros(len(prefixes), device=device, dtype=torch.float64)
         self.unread = self.history  # what the model has not been given yet
         self.held = 0  # tokens in the state
+        self._find: Callable[[Tensor, object, Tensor], tuple[Tensor, object]] | None
+        self._find = getattr(model, "most_probable", None)
+        self._never: Tensor | None = None  # the ids that are not chosen, where nothing else is a constraint
+        if isinstance(constraints, Constraints) and constraints.only_suppresses:
+            self._never = constraints.suppressed(device)
 
     @property
     def history(self) -> Tensor:
         """The tokens of the rows that are still written: (rows, position)."""
         return self._written.tokens
 
-    def advance(self, choose: Choose, stop: Stop | None, watch: Watch | None) -> None:
+    def advance(self, choose: Choose | None, stop: Stop | None, watch: Watch | None) -> None:
         """One more token for every row; rows that end leave."""
-        logits = self._logits()
         position = self.history.shape[1]
-        tokens, logprobs = self._choose(logits, choose, position)
+        if choose is None:
+            tokens, logprobs = self._most_probable(position), self.logprobs
+        else:
+            tokens, logprobs = self._choose(self._logits(), choose, position)
         forced = self.prefixes.at(position, self.rows)
         if forced is None and stop is None and position + 1 < self._nearest_end:
             ids = tokens.tolist()
@@ -161,13 +170,26 @@ class _RollOut:
         self.unread = tokens[:, None]
 
     def _logits(self) -> Tensor:
+        self._make_room()
+        logits, self.state = self.model.step(self.unread, self.state)
+        return logits
+
+    def _most_probable(self, position: int) -> Tensor:
+        """The most probable tokens (rows,); by the model itself where it can find them without all logits."""
+        if self._find is None or self._never is None:
+            return self._choose(self._logits(), lambda logits, rows, place: best_tokens(logits), position)[0]
+        self._make_room()
+        tokens: Tensor
+        tokens, self.state = self._find(self.unread, self.state, self._never)
+        return tokens
+
+    def _make_room(self) -> None:
+        """Begins anew where the model has no positions for what it is given next."""
         renewal = self.renewal
         if renewal is not None and self.held + self.unread.shape[1] > renewal.window:
             self.state, self.held = renewal.state(len(self.rows)), 0
             self.unread = self.history[:, -max(1, renewal.window // 2) :]
         self.held += self.unread.shape[1]
-        logits, self.state = self.model.step(self.unread, self.state)
-        return logits
 
     def _choose(self, logits: Tensor, choose: Choose, position: int) -> tuple[Tensor, Tensor]:
         if self.seen is None and self.constraints.repetition_penalty != 1.0:

@@ -23,7 +23,7 @@ from nlpcli.decoding.hypothesis import Hypothesis
 from nlpcli.decoding.length_penalty import log_coverage
 from nlpcli.decoding.prefixes import Prefixes, device_of, end_steps, length_limits
 from nlpcli.decoding.search_settings import BeamSettings
-from nlpcli.decoding.top_k_selection import log_normalizer, top_candidates
+from nlpcli.decoding.top_k_selection import normalized, top_candidates
 from nlpcli.errors import NlpcliError
 from nlpcli.models.decodable import Decodable
 
@@ -49,6 +49,10 @@ def beam_search(
     returns are overwritten. Without `eos` every hypothesis runs to its limit.
     """
     return _Search(model, state, prefixes, eos, max_length, settings or BeamSettings(), room_for_end).run()
+
+
+_Candidate = tuple[float, int, int]
+"""A continuation of a sentence: summed log-probability, beam and token."""
 
 
 class _Search:
@@ -88,13 +92,14 @@ class _Search:
     def run(self) -> list[list[Hypothesis]]:
         tokens = self.prefixes.first
         while True:
-            values, beams, chosen = self._candidates(self._step(tokens))
-            self._finish(values, beams, chosen)
-            values, beams, chosen = self._select(values, beams, chosen)
-            kept = self._close(values, beams, chosen)
+            found = zip(*(part.tolist() for part in self._candidates(self._step(tokens))), strict=True)
+            candidates = [list(zip(*of_one, strict=True)) for of_one in found]
+            self._finish(candidates)
+            chosen = [self._live(of_one) for of_one in candidates]
+            kept = self._close(chosen)
             if not self.sentences:
                 break
-            tokens = self._advance(values, beams, chosen, kept)
+            tokens = self._advance(chosen, kept)
         n = self.settings.n_best
         return [_ranked(ended, cut)[:n] for ended, cut in zip(self.finished, self.cut, strict=True)]
 
@@ -111,7 +116,7 @@ class _Search:
         constraints = self.settings.constraints
         if constraints.repetition_penalty != 1.0:
             logits = constraints.penalize(logits, seen(self.history, logits.shape[1]))
-        base = self.logprobs - log_normalizer(logits).view_as(self.logprobs)
+        logits, base = normalized(logits, self.logprobs)
         constraints.ban_(logits, self.history, self.eos, self._too_early())
         per_sentence = logits.view(len(self.sentences), self.width, -1)
         values, beams, tokens = top_candidates(per_sentence, base, 2 * self.settings.beam_size)
@@ -130,17 +135,19 @@ class _Search:
         early = self.prefixes.shorter_than(minimum, self.history.shape[1], self.where, start) if minimum else None
         return None if early is None else early.repeat_interleave(self.width)
 
-    def _finish(self, values: Tensor, beams: Tensor, tokens: Tensor) -> None:
+    def _finish(self, candidates: list[list[_Candidate]]) -> None:
         """Stores the candidates among the first beam_size that end."""
-        if self.eos is None:
-            return
-        k = self.settings.beam_size
-        ends = (tokens[:, :k] == self.eos) & (values[:, :k] > -torch.inf)
-        if not bool(ends.any()):
-            return
-        row, rank = ends.nonzero(as_tuple=True)
-        parents = row * self.width + beams[row, rank]
-        self._keep(self.finished, row.tolist(), values[row, rank].tolist(), self.history[parents].tolist(), parents)
+        k, eos = self.settings.beam_size, self.eos
+        ends = [
+            (place, value, place * self.width + beam)
+            for place, of_one in enumerate(candidates)
+            for value, beam, token in of_one[:k]
+            if token == eos and value > -math.inf
+        ]
+        if ends:
+            places, values, rows = (list(column) for column in zip(*ends, strict=True))
+            parents = torch.tensor(rows, device=self.device)
+            self._keep(self.finished, places, values, self.history[parents].tolist(), parents)
 
     def _keep(
         self,
@@ -160,25 +167,24 @@ class _Search:
             score = self.settings.ranking.score(logprob, length - start, covered)
             into[sentence].append(Hypothesis(tuple(text[start:]), score, logprob, ended))
 
-    def _select(self, values: Tensor, beams: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The best beam_size candidates that don't end; there are as many, since each beam has one end."""
+    def _live(self, candidates: list[_Candidate]) -> list[_Candidate]:
+        """The best beam_size candidates of a sentence that don't end; there are as many, since each beam has one end,
+        but where constraints leave fewer."""
         k = self.settings.beam_size
-        if self.eos is None:
-            return values[:, :k], beams[:, :k], tokens[:, :k]
-        values, order = values.masked_fill(tokens == self.eos, -torch.inf).topk(k)
-        return values, beams.gather(1, order), tokens.gather(1, order)
+        live = [candidate for candidate in candidates if candidate[2] != self.eos][:k]
+        return live if len(live) == k else live + [(-math.inf, 0, 0)] * (k - len(live))
 
-    def _close(self, values: Tensor, beams: Tensor, tokens: Tensor) -> list[int]:
+    def _close(self, chosen: list[list[_Candidate]]) -> list[int]:
         """Takes the sentences that are done from `self.sentences`; returns the places of the others."""
         length = self.history.shape[1] + 1
-        best = values[:, 0].tolist()
+        best = [of_one[0][0] for of_one in chosen]
         kept = []
         for place, sentence in enumerate(self.sentences):
             finished, written = self.finished[sentence], length - self.prefixes.lengths[sentence]
             if len(finished) >= self.settings.enough or best[place] == -math.inf:
                 continue
             if written == self.limits[sentence] and len(finished) < self.settings.n_best:
-                self._cut(place, values[place], beams[place], tokens[place])
+                self._cut(place, chosen[place])
             most = self.limits[sentence] + self.only_end[sentence]
             if written >= most:
                 continue
@@ -190,29 +196,32 @@ class _Search:
         self.sentences = [self.sentences[place] for place in kept]
         return kept
 
-    def _cut(self, place: int, values: Tensor, beams: Tensor, tokens: Tensor) -> None:
+    def _cut(self, place: int, candidates: list[_Candidate]) -> None:
         """Stores what lives of the sentence at `place` as it stands, since it may not grow."""
-        alive = values > -torch.inf
-        parents = place * self.width + beams[alive]
-        texts = torch.cat((self.history[parents], tokens[alive][:, None]), 1).tolist()
-        self._keep(self.cut, [place] * len(texts), values[alive].tolist(), texts, parents)
+        alive = [candidate for candidate in candidates if candidate[0] > -math.inf]
+        parents = torch.tensor([place * self.width + beam for _, beam, _ in alive], device=self.device)
+        texts = [
+            [*text, token] for text, (_, _, token) in zip(self.history[parents].tolist(), alive, strict=True)
+        ]
+        self._keep(self.cut, [place] * len(alive), [value for value, _, _ in alive], texts, parents)
 
-    def _advance(self, values: Tensor, beams: Tensor, tokens: Tensor, kept: list[int]) -> Tensor:
+    def _advance(self, chosen: list[list[_Candidate]], kept: list[int]) -> Tensor:
         """Brings state and history to the chosen continuations, without the closed sentences; the next tokens."""
-        parents = beams + self.width * torch.arange(len(beams), device=self.device)[:, None]  # (sentences, beam_size)
-        left = len(kept) < len(beams)
-        if left:
-            index = torch.tensor(kept, device=self.device)
-            parents, values, tokens, self.where = parents[index], values[index], tokens[index], self.where[index]
-        tokens = tokens.flatten()[:, None]  # (rows, 1)
-        if left or self.settings.beam_size > 1:
-            parents = parents.flatten()
+        live = [candidate for place in kept for candidate in chosen[place]]
+        if len(kept) < len(chosen):
+            self.where = self.where[torch.tensor(kept, device=self.device)]
+        if len(kept) < len(chosen) or self.settings.beam_size > 1:
+            beams = (beam for _, beam, _ in live)
+            starts = (self.width * place for place in kept for _ in chosen[place])
+            parents = torch.tensor([start + beam for start, beam in zip(starts, beams, strict=True)], device=self.device)
             self.state = self.model.reorder(self.state, parents, self.settings.beam_size)
             self.history = self.history.index_select(0, parents)
             if self.received is not None:
                 self.received = self.received.index_select(0, parents)
+        tokens = torch.tensor([[token] for _, _, token in live], device=self.device)  # (rows, 1)
         self.history = torch.cat((self.history, tokens), 1)
-        self.logprobs, self.width = values, self.settings.beam_size
+        values = torch.tensor([value for value, _, _ in live], device=self.device)
+        self.logprobs, self.width = values.view(len(kept), -1), self.settings.beam_size
         return tokens
 
 

@@ -51,13 +51,22 @@ class Constraints:
         lower = (logits / self.repetition_penalty).where(logits > 0, logits * self.repetition_penalty)
         return lower.where(written, logits)
 
+    @property
+    def only_suppresses(self) -> bool:
+        """Whether nothing is limited but for ids that are never chosen."""
+        return not self.min_length and not self.no_repeat_ngram and self.repetition_penalty == 1.0
+
+    def suppressed(self, device: torch.device) -> Tensor:
+        """The ids that are never chosen."""
+        return _ids(self.suppress, device)
+
     def ban_(self, logits: Tensor, history: Tensor, eos: int | None, early: Tensor | None) -> Tensor:
         """Sets what may not follow `history` (rows, n) to -inf in `logits` (rows, vocabulary), in place.
 
         `early` (rows,) is True where the end may not come yet; None stands for nowhere.
         """
         if self.suppress:
-            logits.index_fill_(1, _ids(self.suppress, logits.device), -inf)
+            logits.index_fill_(1, self.suppressed(logits.device), -inf)
         if eos is not None and early is not None:
             logits[:, eos].masked_fill_(early, -inf)
         if self.no_repeat_ngram and history.shape[1] >= self.no_repeat_ngram:
@@ -87,7 +96,7 @@ def seen(history: Tensor, size: int) -> Tensor:
 def _ids(ids: tuple[int, ...], device: torch.device) -> Tensor:
     import torch
 
-    return torch.tensor(ids, device=device)
+    return torch.tensor(ids, dtype=torch.long, device=device)
 
 
 def repeated_ngrams(history: Tensor, n: int) -> tuple[Tensor, Tensor]:

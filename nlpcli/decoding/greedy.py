@@ -25,15 +25,19 @@ def greedy_search(
     constraints: Constraints | None = None,
     renewal: Renewal | None = None,
     watch: Watch | None = None,
+    scores: bool = True,
 ) -> list[list[Hypothesis]]:
-    """The greedy continuation of each prefix, as the only one of its list; see `roll_out` for the arguments."""
+    """The greedy continuation of each prefix, as the only one of its list; see `roll_out` for the arguments.
+
+    scores: whether log-probabilities are wanted; without them, which are nan then, a step costs less.
+    """
     found = roll_out(
         model,
         state,
         prefixes,
         conditions,
         constraints=constraints or Constraints(),
-        choose=most_probable,
+        choose=most_probable if scores else None,
         renewal=renewal,
         watch=watch,
     )

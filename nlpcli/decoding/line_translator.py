@@ -39,7 +39,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A translation. `logprob` in nats; `alignment`: pairs (source word, target word) from 0, None unless asked for;
+    """A translation. `logprob` in nats, nan like `score` after a greedy search without `scores`; `alignment`: pairs (source word, target word) from 0, None unless asked for;
     `ended` is False when the length limit cut it."""
 
     text: str
@@ -70,8 +70,8 @@ class TranslatorSettings:
     the end not counted, or `max_length` with its prefix where that is set; sources longer than `max_source_length`
     tokens are cut. `source_start` and `target_start` are ids that come before every source and every translation; bos
     for the latter when None.
-    `scores`: whether anybody looks at scores and log-probabilities; otherwise those of a greedy search of CTranslate2
-    are among the tokens that may be written.
+    `scores`: whether anybody looks at scores and log-probabilities; otherwise a greedy search does not compute them,
+    and those of CTranslate2 are among the tokens that may be written.
     `generation`: decode as `transformers` does, with these settings and not with `search`; `seed`: of samples then.
     """
 

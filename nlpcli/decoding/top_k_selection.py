@@ -21,6 +21,14 @@ def log_normalizer(logits: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def normalized(logits: Tensor, logprobs: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores (rows, vocabulary) and what is added to those of each row (sentences, beams), so that the sum is that of
+    `logprobs` (sentences, beams) and a token's log-probability. The logits may be overwritten."""
+    if logits.numel() <= _FEW:  # fewer calls
+        return logits.log_softmax(1, dtype=torch.float32), logprobs
+    return logits, logprobs - log_normalizer(logits).view_as(logprobs)
+
+
 def top_candidates(logits: Tensor, base: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     """The k best of base + logits over all beams of a sentence, best first.
 

@@ -72,7 +72,7 @@ class Translator(LineTranslator):
         source = pad([job.source for job in jobs], self.source_tokenizer.special.pad).to(self.device)
         lengths = torch.tensor([len(job.source) for job in jobs], device=self.device)
         mask = torch.arange(source.shape[1], device=self.device) < lengths[:, None]
-        state = self._decoder.init_state(self.model.encode(source, mask))
+        state = self._decoder.init_state(self._decoder.encode(source, mask))
         found = self._hypotheses(jobs, state)
         texts = [[[*job.prefix, *h.ids] for h in hypotheses] for job, hypotheses in zip(jobs, found, strict=True)]
         alignments = self._align(jobs, source, mask, texts) if self.settings.alignments else None
@@ -107,6 +107,7 @@ class Translator(LineTranslator):
                 prefixes,
                 StopConditions(special.eos, limits, room_for_end=True),
                 constraints=search.constraints,
+                scores=settings.scores,
             )
             return [[_ranked(h, search) for h in hypotheses] for hypotheses in found]
         searched: Decodable = self._decoder

@@ -10,6 +10,7 @@ Which library computes a product depends on its shape alone, so that a run that 
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,13 @@ class FrozenLinear:
         if any(layer.bias is not None for layer in layers):
             self.bias = torch.cat([_bias(layer) for layer in layers])
         self._relu = relu
-        self._size = weight.numel()
         self._packed = _packed(weight)
+        self._many = math.inf if self._packed is None else _WORTHWHILE_PACKED / weight.numel()  # rows
         self._weight = weight.t().contiguous()  # as (d_in, d_out), which few rows are multiplied with in less time
 
     def __call__(self, x: Tensor, to: Tensor | None = None) -> Tensor:
         """to (rows, d_out): what the result is added to."""
-        if self._packed is not None and x.size(0) * self._size >= _WORTHWHILE_PACKED:
+        if self._packed is not None and x.size(0) >= self._many:
             found = _multiply(x, self._packed, self.bias, _LEAST_STEP_PACKED, "relu" if self._relu else "none")
             return found if to is None else found.add_(to)
         if to is not None:
@@ -91,6 +92,10 @@ class FrozenVocabulary:
         if self._packed is None:
             return F.linear(hidden, self._weight, self.bias)
         return _multiply(hidden, self._packed, self.bias, _LEAST_STEP_PACKED if hidden.size(0) > 1 else 1)
+
+    def best(self, hidden: Tensor, never: Tensor) -> Tensor:
+        """The tokens (rows,) with the largest logits but for those of the ids `never`."""
+        return self(hidden).index_fill_(1, never, -torch.inf).argmax(1)
 
 
 def _packed(weight: Tensor) -> Tensor | None:

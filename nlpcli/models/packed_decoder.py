@@ -8,7 +8,7 @@ the model itself where it has something that is not foreseen here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -34,12 +34,15 @@ _ROOM = 16
 class PackedState:
     """What was read: the keys and values of all layers in cache (capacity, 2 · layers, rows, kv_heads · d_head), of
     which the first `length` positions are taken, and what is looked at of the sources. spare: memory for the next order
-    of rows; memory that is new to the process costs more than to write it."""
+    of rows; memory that is new to the process costs more than to write it. places: where the rows are among those of
+    the cache, which has rows that were dropped, too; None: they are all of them. wasted: steps of dropped rows."""
 
     length: int
     cache: Tensor
     sources: PackedSources | None
     spare: Tensor | None = None
+    places: Tensor | None = None
+    wasted: int = 0
 
     def bytes(self) -> int:
         """The memory that the target read so far takes."""
@@ -95,8 +98,24 @@ class PackedDecoder:
     @torch.inference_mode()
     def step(self, tokens: Tensor, state: PackedState) -> tuple[Tensor, PackedState]:
         """See `Decodable.step`."""
-        hidden, state = self._read(tokens, state)
+        hidden, state = self._read_rows(tokens, state)
         return self._logits(hidden), state
+
+    @torch.inference_mode()
+    def most_probable(self, tokens: Tensor, state: PackedState, never: Tensor) -> tuple[Tensor, PackedState]:
+        """As `step`, but the most probable tokens (rows,) instead of logits; never: ids that are not chosen."""
+        hidden, state = self._read_rows(tokens, state)
+        return self._logits.best(hidden, never), state
+
+    def _read_rows(self, tokens: Tensor, state: PackedState) -> tuple[Tensor, PackedState]:
+        """As `_read`, for the rows that were not dropped."""
+        places = state.places
+        if places is None:
+            return self._read(tokens, state)
+        given = tokens.new_zeros(state.cache.size(2), tokens.size(1)).index_copy_(0, places, tokens)
+        hidden, after = self._read(given, state)
+        wasted = state.wasted + len(given) - len(tokens)
+        return hidden.index_select(0, places), replace(after, places=places, wasted=wasted)
 
     def _read(self, tokens: Tensor, state: PackedState) -> tuple[Tensor, PackedState]:
         """The hidden states (rows, d_model) that predict what follows the tokens (rows, n)."""
@@ -109,19 +128,25 @@ class PackedDecoder:
             cache[:length] = state.cache[:length]
         x, pre, sources = self._embedding(tokens, length), self._pre, state.sources
         visible = _lower(n, end, x.device) if n > 1 else None
+        # for each layer (rows, n, 2, kv_heads · d_head), and for each its keys and values (rows, kv_heads, end, d_head)
         room = cache[length:end].view(n, -1, 2, rows, kv_heads * width).permute(1, 3, 0, 2, 4).unbind(0)
         known = cache[:end].view(end, -1, rows, kv_heads, width).permute(1, 2, 3, 0, 4).unbind(0)
+        shape, parts = (rows, n, 2, kv_heads * width), (queries, 2 * kv_heads * width)
         for number, layer in enumerate(self._layers):
-            found = layer.query_key_value(layer.norm(x) if pre else x)
-            query, new = found[:, :queries].view(rows, n, heads, width), found[:, queries:]
+            query, new = layer.query_key_value(layer.norm(x) if pre else x).split(parts, 1)
             if layer.turned is not None:
-                query, new = layer.turned(query, new.view(rows, n, 2 * kv_heads, width), length)
-            room[number].copy_(new.reshape(rows, n, 2, -1))  # (rows, n, 2, kv_heads · d_head)
+                query, new = layer.turned(
+                    query.view(rows, n, heads, width), new.view(rows, n, 2 * kv_heads, width), length
+                )
+                query = query.flatten(2)
+            room[number].copy_(new.reshape(shape))
+            query = query.view(rows, heads, 1, width) if n == 1 else query.reshape(rows, n, heads, width).transpose(1, 2)
             y = _attention(
-                query.transpose(1, 2), known[2 * number], known[2 * number + 1], attn_mask=visible, scale=self._scale,
+                query, known[2 * number], known[2 * number + 1], attn_mask=visible, scale=self._scale,
                 enable_gqa=heads != kv_heads,
             )  # fmt: skip
-            x = layer.output(y.transpose(1, 2).reshape(rows * n, queries), x)
+            y = y if n == 1 else y.transpose(1, 2)
+            x = layer.output(y.reshape(rows * n, queries), x)
             if not pre:
                 x = layer.norm(x)
             if sources is not None:
@@ -139,7 +164,12 @@ class PackedDecoder:
 
     @torch.inference_mode()
     def reorder(self, state: PackedState, index: Tensor, width: int = 1) -> PackedState:
-        """See `Decodable.reorder`."""
+        """See `Decodable.reorder`. Dropped rows stay until to read them has cost what it costs to copy the others."""
+        if state.places is not None or (width == 1 and 1 < index.numel() < state.cache.size(2)):
+            places = index if state.places is None else state.places.index_select(0, index)
+            if width == 1 and state.wasted < places.numel() and bool((places[1:] > places[:-1]).all()):
+                return replace(state, places=places)
+            index = places
         sources = None if state.sources is None else state.sources.select(index, width)
         rows, cache, length = index.numel(), state.spare, state.length
         if cache is None or cache.size(2) != rows or cache.size(0) <= length:

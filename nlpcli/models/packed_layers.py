@@ -98,21 +98,20 @@ class PackedEmbedding:
 
     def __init__(self, embedding: Embedding) -> None:
         self._embedding = embedding
+        self._weight, self._scale = embedding.tokens.weight, embedding.scale
         kinds = (SinusoidalPositions, LearnedPositions)
         plain = embedding.segments is None and embedding.norm is None and embedding.projection is None
-        self._positions = embedding.positions if isinstance(embedding.positions, kinds) else None
-        self._plain = plain and self._positions is not None
+        self._positions = embedding.positions if plain and isinstance(embedding.positions, kinds) else None
 
     def __call__(self, ids: Tensor, start: int = 0) -> Tensor:
         """start: the position of the first of the n."""
-        if not self._plain:
+        if self._positions is None:
             return self._embedding(ids, start).flatten(0, 1)
-        assert self._positions is not None
-        weight, n = self._embedding.tokens.weight, ids.size(1)
-        positions = self._positions(n, start).to(weight.dtype)
+        weight, n = self._weight, ids.size(1)
+        positions = self._positions.forward(n, start).to(weight.dtype)
         if n == 1 or ids.size(0) == 1:
-            return torch.add(positions, weight.index_select(0, ids.flatten()), alpha=self._embedding.scale)
-        return torch.add(positions, F.embedding(ids, weight), alpha=self._embedding.scale).flatten(0, 1)
+            return torch.add(positions, weight.index_select(0, ids.flatten()), alpha=self._scale)
+        return torch.add(positions, F.embedding(ids, weight), alpha=self._scale).flatten(0, 1)
 
 
 def usual(attention: MultiHeadAttention) -> bool:

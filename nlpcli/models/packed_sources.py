@@ -19,7 +19,7 @@ _attention = nn.functional.scaled_dot_product_attention
 
 @dataclass(frozen=True)
 class PackedSources:
-    """For each layer keys and values (sources, heads, m, d_head); mask (sources, 1, 1, m): 0, and -inf for padding.
+    """For each layer keys and values (sources, m, 2, heads, d_head); mask (sources, 1, 1, m): 0, and -inf for padding.
 
     width: consecutive rows that share a source. folded: of a single source, for each layer the matrices (d_model,
     heads · m) and (heads · m, d_model) instead, which the projections of query and output are part of, and what is
@@ -27,7 +27,7 @@ class PackedSources:
     """
 
     count: int
-    layers: tuple[tuple[Tensor, Tensor], ...] = ()
+    layers: tuple[Tensor, ...] = ()
     mask: Tensor | None = None
     width: int = 1
     folded: tuple[tuple[Tensor, Tensor, Tensor | None], ...] | None = None
@@ -41,7 +41,7 @@ class PackedSources:
         if count == self.count and sources.tolist() == list(range(count)):
             return PackedSources(count, self.layers, self.mask, width)
         mask = None if self.mask is None else self.mask.index_select(0, sources)
-        layers = tuple((key.index_select(0, sources), value.index_select(0, sources)) for key, value in self.layers)
+        layers = tuple(layer.index_select(0, sources) for layer in self.layers)
         return PackedSources(count, layers, mask, width)
 
 
@@ -86,12 +86,9 @@ class SourceProjections:
         if padding is not None:
             places = padding.flatten().nonzero()[:, 0]
             rows = rows.index_select(0, places)
-        layers = []
-        for project in self._memories:
-            found = spread(project(rows), places, count * m).view(count, m, 2, self._heads, self._width)
-            key, value = found.permute(2, 0, 3, 1, 4).unbind(0)
-            layers.append((key, value))
-        return PackedSources(count, tuple(layers), None if padding is None else additive(padding, states.dtype))
+        shape = (count, m, 2, self._heads, self._width)
+        layers = tuple(spread(project(rows), places, count * m).view(shape) for project in self._memories)
+        return PackedSources(count, layers, None if padding is None else additive(padding, states.dtype))
 
     def _folded(self, states: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor | None], ...]:
         """states (m, d_model) of one source."""
@@ -109,18 +106,18 @@ class SourceProjections:
 
     def attend(self, x: Tensor, number: int, sources: PackedSources) -> Tensor:
         """x (rows · n, d_model) after the attention of layer `number`, with its residual and its norm."""
-        norm = self._norms[number]
+        norm, rows = self._norms[number], x.size(0)
         y = norm(x) if self._pre else x
         if sources.folded is not None:
             to_scores, to_states, added = sources.folded[number]
             scores = torch.mm(y, to_scores) if added is None else torch.addmm(added, y, to_scores)
-            weights = scores.view(x.size(0), self._heads, -1).softmax(-1).view_as(scores)
+            weights = scores.view(rows, self._heads, -1).softmax(-1).view_as(scores)
             x = torch.addmm(x, weights, to_states)
         else:
-            key, value = sources.layers[number]
+            key, value = sources.layers[number].permute(2, 0, 3, 1, 4).unbind(0)
             query = self._queries[number](y).view(sources.count, -1, self._heads, self._width).transpose(1, 2)
             y = _attention(query, key, value, attn_mask=sources.mask, scale=self._scale)
-            y = y.transpose(1, 2).reshape(x.size(0), -1)  # (sources, heads, beam · n, d_head)
+            y = y.transpose(1, 2).reshape(rows, -1)  # (sources, heads, beam · n, d_head)
             x = self._outputs[number](y, x)
         return x if self._pre else norm(x)
 

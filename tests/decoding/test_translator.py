@@ -57,7 +57,7 @@ def test_the_batch_size_does_not_change_a_translation_on_1000_lines(transformer,
 def test_the_batch_size_does_not_change_a_translation(transformer, tokenizer, sentences, search):
     model, lines = transformer(norm_position="pre", encoder_layers=2, decoder_layers=2), sentences[:100]
     each, batched = (
-        list(translator(model, tokenizer, search=search, batch_tokens=size, max_length=10).translate(lines))
+        list(translator(model, tokenizer, search=search, batch_tokens=size, max_length=10, scores=True).translate(lines))
         for size in (1, 10_000)
     )
     assert_same(each, batched)
@@ -190,7 +190,8 @@ def test_greedy_and_a_beam_of_one_agree_on_the_score(transformer, tokenizer, sen
     greedy = BeamSettings(1, ranking=ranking, constraints=Constraints(NEVER))
     beam = BeamSettings(1, patience=0.5, ranking=Ranking(0.7, "average", 1e-12), constraints=Constraints(NEVER))
     results = [
-        list(translator(transformer(), tokenizer, search=search).translate(sentences[:30])) for search in (greedy, beam)
+        list(translator(transformer(), tokenizer, search=search, scores=True).translate(sentences[:30]))
+        for search in (greedy, beam)
     ]
     for one, other in zip(*results, strict=True):
         assert one.text == other.text
