@@ -22,6 +22,8 @@ _WORTHWHILE = 1 << 21  # multiplications: below, the call of oneDNN costs more t
 _WORTHWHILE_PACKED = 1 << 20
 _LEAST_STEP = 64
 _LEAST_STEP_PACKED = 8
+_LEAST_ROWS_NARROWED = 16  # fewer rows are multiplied in less time than the best tokens are found in blocks
+_BLOCK_OF_TOKENS = 64
 _BLOCK = 512  # rows of the gradient of a matrix that are summed up at once, and stay in the cache
 
 
@@ -87,6 +89,7 @@ class FrozenVocabulary:
         self.bias = bias
         self._packed = _packed(weight)
         self._weight = weight
+        self._narrowing: _Narrowing | None = None
 
     def __call__(self, hidden: Tensor) -> Tensor:
         if self._packed is None:
@@ -95,7 +98,50 @@ class FrozenVocabulary:
 
     def best(self, hidden: Tensor, never: Tensor) -> Tensor:
         """The tokens (rows,) with the largest logits but for those of the ids `never`."""
+        if hidden.size(0) >= _LEAST_ROWS_NARROWED and self.bias is None and self._packed is not None:
+            if self._narrowing is None and has_bfloat16_products():
+                self._narrowing = _Narrowing(self._weight)
+            if self._narrowing is not None:
+                return self._narrowing.best(hidden, never)
         return self(hidden).index_fill_(1, never, -torch.inf).argmax(1)
+
+
+class _Narrowing:
+    """The largest logits of float32, by way of those of bfloat16, which cost half as much.
+
+    Numbers that are rounded to bfloat16 are off by a share of u = 2⁻⁹ at most. So a logit h · w is off by at most
+    (2 u + u²) ‖h‖ ‖w‖ (Cauchy and Schwarz), and by u |h · w| more once it is rounded itself. Only tokens whose logit is
+    within twice that of the largest one can have the largest logit of float32; most often it is one alone, and for
+    others it is computed.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        vocabulary = weight.size(0)
+        rows = F.pad(weight, (0, 0, 0, -vocabulary % _BLOCK_OF_TOKENS)).to(torch.bfloat16)
+        self._weight, self._vocabulary = weight, vocabulary
+        self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(rows)
+        self._none = torch.arange(vocabulary, rows.size(0))  # rows that are no tokens
+        self._off = 1.01 * (3 * 2**-9 + 2**-16) * float(weight.norm(dim=1).max())
+        """1.01: for what is lost when numbers are added up"""
+
+    def best(self, hidden: Tensor, never: Tensor) -> Tensor:
+        rows = hidden.size(0)
+        narrow = _padded(hidden, _LEAST_STEP_PACKED).to(torch.bfloat16)
+        logits: Tensor = torch.ops.mkldnn._linear_pointwise(narrow, self._packed, None, "none", [], "")[:rows]
+        logits = logits.index_fill_(1, torch.cat((never, self._none)), -torch.inf)
+        logits = logits.float().view(rows, -1, _BLOCK_OF_TOKENS)
+        maxima = logits.amax(2)  # (rows, blocks), of bfloat16 in five times the time
+        least = maxima.amax(1) - 2 * self._off * hidden.norm(dim=1)  # (rows,)
+        row, block = (maxima >= least[:, None]).nonzero().unbind(1)
+        found, place = (logits[row, block] >= least[row, None]).nonzero().unbind(1)
+        row, token = row[found], block[found] * _BLOCK_OF_TOKENS + place
+        if row.numel() == rows:
+            return token
+        exact = (hidden[row] * self._weight[token]).sum(1)
+        largest = exact.new_full((rows,), -torch.inf).scatter_reduce_(0, row, exact, "amax")
+        is_largest = exact == largest[row]
+        every = token.new_full((rows,), self._vocabulary)
+        return every.scatter_reduce_(0, row[is_largest], token[is_largest], "amin")
 
 
 def _packed(weight: Tensor) -> Tensor | None:
@@ -116,6 +162,13 @@ def onednn_is_faster() -> bool:
         and _vendor() == "AuthenticAMD"
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
+
+
+@functools.cache
+def has_bfloat16_products() -> bool:
+    """Whether this processor multiplies numbers of bfloat16 without turning them into float32 first."""
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return supported is not None and bool(supported())
 
 
 def _vendor() -> str:

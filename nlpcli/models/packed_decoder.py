@@ -20,7 +20,15 @@ from nlpcli.layers.linear import FrozenVocabulary
 from nlpcli.models.decodable import Decodable
 from nlpcli.models.decoder_state import Memory
 from nlpcli.models.packed_encoder import PackedEncoder, can_pack_encoder
-from nlpcli.models.packed_layers import PackedEmbedding, PackedLayer, norm_function, turned, usual
+from nlpcli.models.packed_layers import (
+    PackedEmbedding,
+    PackedLayer,
+    attention_by_products,
+    few_queries,
+    norm_function,
+    turned,
+    usual,
+)
 from nlpcli.models.packed_sources import PackedSources, SourceProjections
 from nlpcli.models.stack import TransformerLayer
 from nlpcli.models.transformer import Decoder, EncoderDecoder
@@ -131,6 +139,7 @@ class PackedDecoder:
         # for each layer (rows, n, 2, kv_heads · d_head), and for each its keys and values (rows, kv_heads, end, d_head)
         room = cache[length:end].view(n, -1, 2, rows, kv_heads * width).permute(1, 3, 0, 2, 4).unbind(0)
         known = cache[:end].view(end, -1, rows, kv_heads, width).permute(1, 2, 3, 0, 4).unbind(0)
+        by_products = n == 1 and heads == kv_heads and few_queries(rows, n, end, width, x)
         shape, parts = (rows, n, 2, kv_heads * width), (queries, 2 * kv_heads * width)
         for number, layer in enumerate(self._layers):
             query, new = layer.query_key_value(layer.norm(x) if pre else x).split(parts, 1)
@@ -141,10 +150,11 @@ class PackedDecoder:
                 query = query.flatten(2)
             room[number].copy_(new.reshape(shape))
             query = query.view(rows, heads, 1, width) if n == 1 else query.reshape(rows, n, heads, width).transpose(1, 2)
-            y = _attention(
-                query, known[2 * number], known[2 * number + 1], attn_mask=visible, scale=self._scale,
-                enable_gqa=heads != kv_heads,
-            )  # fmt: skip
+            key, value = known[2 * number], known[2 * number + 1]
+            if by_products:
+                y = attention_by_products(query, key, value, None, self._scale)
+            else:
+                y = _attention(query, key, value, attn_mask=visible, scale=self._scale, enable_gqa=heads != kv_heads)
             y = y if n == 1 else y.transpose(1, 2)
             x = layer.output(y.reshape(rows * n, queries), x)
             if not pre:

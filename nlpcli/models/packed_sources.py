@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nlpcli.attention.softmax import SoftmaxAttention
 from nlpcli.layers.linear import FrozenLinear
 from nlpcli.models.decoder_state import Memory
-from nlpcli.models.packed_layers import Norm, frozen, norm_function
+from nlpcli.models.packed_layers import Norm, attention_by_products, few_queries, frozen, norm_function
 from nlpcli.models.stack import TransformerLayer
 
 _attention = nn.functional.scaled_dot_product_attention
@@ -19,7 +19,7 @@ _attention = nn.functional.scaled_dot_product_attention
 
 @dataclass(frozen=True)
 class PackedSources:
-    """For each layer keys and values (sources, m, 2, heads, d_head); mask (sources, 1, 1, m): 0, and -inf for padding.
+    """For each layer keys and values (sources, heads, m, d_head); mask (sources, 1, 1, m): 0, and -inf for padding.
 
     width: consecutive rows that share a source. folded: of a single source, for each layer the matrices (d_model,
     heads · m) and (heads · m, d_model) instead, which the projections of query and output are part of, and what is
@@ -27,7 +27,7 @@ class PackedSources:
     """
 
     count: int
-    layers: tuple[Tensor, ...] = ()
+    layers: tuple[tuple[Tensor, Tensor], ...] = ()
     mask: Tensor | None = None
     width: int = 1
     folded: tuple[tuple[Tensor, Tensor, Tensor | None], ...] | None = None
@@ -41,7 +41,7 @@ class PackedSources:
         if count == self.count and sources.tolist() == list(range(count)):
             return PackedSources(count, self.layers, self.mask, width)
         mask = None if self.mask is None else self.mask.index_select(0, sources)
-        layers = tuple(layer.index_select(0, sources) for layer in self.layers)
+        layers = tuple((key.index_select(0, sources), value.index_select(0, sources)) for key, value in self.layers)
         return PackedSources(count, layers, mask, width)
 
 
@@ -87,8 +87,12 @@ class SourceProjections:
             places = padding.flatten().nonzero()[:, 0]
             rows = rows.index_select(0, places)
         shape = (count, m, 2, self._heads, self._width)
-        layers = tuple(spread(project(rows), places, count * m).view(shape) for project in self._memories)
-        return PackedSources(count, layers, None if padding is None else additive(padding, states.dtype))
+        layers = []
+        for project in self._memories:
+            found = spread(project(rows), places, count * m).view(shape)
+            key, value = found.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+            layers.append((key, value))
+        return PackedSources(count, tuple(layers), None if padding is None else additive(padding, states.dtype))
 
     def _folded(self, states: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor | None], ...]:
         """states (m, d_model) of one source."""
@@ -114,9 +118,12 @@ class SourceProjections:
             weights = scores.view(rows, self._heads, -1).softmax(-1).view_as(scores)
             x = torch.addmm(x, weights, to_states)
         else:
-            key, value = sources.layers[number].permute(2, 0, 3, 1, 4).unbind(0)
+            key, value = sources.layers[number]
             query = self._queries[number](y).view(sources.count, -1, self._heads, self._width).transpose(1, 2)
-            y = _attention(query, key, value, attn_mask=sources.mask, scale=self._scale)
+            if few_queries(sources.count, query.size(2), key.size(2), self._width, query):
+                y = attention_by_products(query, key, value, sources.mask, self._scale)
+            else:
+                y = _attention(query, key, value, attn_mask=sources.mask, scale=self._scale)
             y = y.transpose(1, 2).reshape(rows, -1)  # (sources, heads, beam · n, d_head)
             x = self._outputs[number](y, x)
         return x if self._pre else norm(x)
