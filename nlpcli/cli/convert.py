@@ -109,6 +109,8 @@ def command(
         terminal.warn(
             f"these weights are not used by the model and were left out: {', '.join(done.left_out[:_SHOWN])}{more}"
         )
+    if done.note:
+        terminal.say(f"note: {done.note}")
     if json:
         from dataclasses import asdict
 

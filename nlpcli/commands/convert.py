@@ -47,7 +47,8 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Converted:
-    """model: the kind of ours, or the name of its class there. left_out: weights that have no place there."""
+    """model: the kind of ours, or the name of its class there. left_out: weights that have no place there. note: what
+    the model can do that the other form can't, as a sentence; empty where there is nothing."""
 
     out: Path
     form: str
@@ -55,6 +56,7 @@ class Converted:
     parameters: int
     vocab_size: int
     left_out: list[str]
+    note: str = ""
 
 
 def convert(job: Conversion) -> Converted:
@@ -160,7 +162,27 @@ def _onnx_folder(job: Conversion, replace: bool) -> Converted:
             folder, loaded, pooling=sentence.pooling, normalize=sentence.normalize,
             vector_length=sentence.max_length, quantization=job.quantization,
         )  # fmt: skip
-    return Converted(job.out, ONNX, loaded.config.kind, count_parameters(loaded.model), loaded.vocab_size, [])
+    return Converted(
+        job.out,
+        ONNX,
+        loaded.config.kind,
+        count_parameters(loaded.model),
+        loaded.vocab_size,
+        [],
+        _without_decoding(loaded),
+    )
+
+
+def _without_decoding(loaded: LoadedModel) -> str:
+    """What a graph can't do that its model can."""
+    from nlpcli.runs.find_model import TRANSLATION
+
+    if loaded.model.body.direction == "both" or loaded.model.task_heads():
+        return ""
+    translates = loaded.info.get("task") == TRANSLATION
+    text = f"the graph gives only vectors of texts and can't {'translate' if translates else 'generate text'}"
+    faster = "; to translate in less time, use --to ctranslate2"
+    return f"{text}{faster if translates else ''}"
 
 
 _WRITTEN_ANEW = ("nlpcli", "model", "vocab_size", "tokenizer", "source_tokenizer", "sha256", "left_out")

@@ -200,9 +200,7 @@ class _Search:
         """Stores what lives of the sentence at `place` as it stands, since it may not grow."""
         alive = [candidate for candidate in candidates if candidate[0] > -math.inf]
         parents = torch.tensor([place * self.width + beam for _, beam, _ in alive], device=self.device)
-        texts = [
-            [*text, token] for text, (_, _, token) in zip(self.history[parents].tolist(), alive, strict=True)
-        ]
+        texts = [[*text, token] for text, (_, _, token) in zip(self.history[parents].tolist(), alive, strict=True)]
         self._keep(self.cut, [place] * len(alive), [value for value, _, _ in alive], texts, parents)
 
     def _advance(self, chosen: list[list[_Candidate]], kept: list[int]) -> Tensor:
@@ -211,14 +209,13 @@ class _Search:
         if len(kept) < len(chosen):
             self.where = self.where[torch.tensor(kept, device=self.device)]
         if len(kept) < len(chosen) or self.settings.beam_size > 1:
-            beams = (beam for _, beam, _ in live)
-            starts = (self.width * place for place in kept for _ in chosen[place])
-            parents = torch.tensor([start + beam for start, beam in zip(starts, beams, strict=True)], device=self.device)
+            starts = [self.width * place for place in kept for _ in chosen[place]]
+            parents = torch.tensor([at + one[1] for at, one in zip(starts, live, strict=True)], device=self.device)
             self.state = self.model.reorder(self.state, parents, self.settings.beam_size)
             self.history = self.history.index_select(0, parents)
             if self.received is not None:
                 self.received = self.received.index_select(0, parents)
-        tokens = torch.tensor([[token] for _, _, token in live], device=self.device)  # (rows, 1)
+        tokens = torch.tensor([token for _, _, token in live], device=self.device)[:, None]  # (rows, 1)
         self.history = torch.cat((self.history, tokens), 1)
         values = torch.tensor([value for value, _, _ in live], device=self.device)
         self.logprobs, self.width = values.view(len(kept), -1), self.settings.beam_size

@@ -23,6 +23,7 @@ _WORTHWHILE_PACKED = 1 << 20
 _LEAST_STEP = 64
 _LEAST_STEP_PACKED = 8
 _LEAST_ROWS_NARROWED = 16  # fewer rows are multiplied in less time than the best tokens are found in blocks
+_NARROWED = 1 << 24  # multiplications
 _BLOCK_OF_TOKENS = 64
 _BLOCK = 512  # rows of the gradient of a matrix that are summed up at once, and stay in the cache
 
@@ -98,7 +99,8 @@ class FrozenVocabulary:
 
     def best(self, hidden: Tensor, never: Tensor) -> Tensor:
         """The tokens (rows,) with the largest logits but for those of the ids `never`."""
-        if hidden.size(0) >= _LEAST_ROWS_NARROWED and self.bias is None and self._packed is not None:
+        worthwhile = hidden.size(0) >= _LEAST_ROWS_NARROWED and hidden.size(0) * self._weight.numel() >= _NARROWED
+        if worthwhile and self.bias is None and self._packed is not None:
             if self._narrowing is None and has_bfloat16_products():
                 self._narrowing = _Narrowing(self._weight)
             if self._narrowing is not None:

@@ -142,14 +142,16 @@ class PackedDecoder:
         by_products = n == 1 and heads == kv_heads and few_queries(rows, n, end, width, x)
         shape, parts = (rows, n, 2, kv_heads * width), (queries, 2 * kv_heads * width)
         for number, layer in enumerate(self._layers):
-            query, new = layer.query_key_value(layer.norm(x) if pre else x).split(parts, 1)
+            query, new = layer.query_key_value(layer.norm(x) if pre else x).split_with_sizes(parts, 1)
             if layer.turned is not None:
                 query, new = layer.turned(
                     query.view(rows, n, heads, width), new.view(rows, n, 2 * kv_heads, width), length
                 )
                 query = query.flatten(2)
             room[number].copy_(new.reshape(shape))
-            query = query.view(rows, heads, 1, width) if n == 1 else query.reshape(rows, n, heads, width).transpose(1, 2)
+            query = (
+                query.view(rows, heads, 1, width) if n == 1 else query.reshape(rows, n, heads, width).transpose(1, 2)
+            )
             key, value = known[2 * number], known[2 * number + 1]
             if by_products:
                 y = attention_by_products(query, key, value, None, self._scale)

@@ -128,3 +128,30 @@ def test_a_damaged_folder_is_named(run, converted, tmp_path, fault):
         facts.write_text(yaml.safe_dump(yaml.safe_load(facts.read_text()) | {"onnx": {"layers": 3}}))
     done = run("embed", "-m", broken, stdin="a\n")
     assert done.returncode == 2 and str(broken) in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "info", "expected"),
+    [
+        (
+            "encoder-decoder",
+            {"task": "translation"},
+            "can't translate; to translate in less time, use --to ctranslate2",
+        ),
+        ("decoder", {}, "can't generate text"),
+        ("encoder", {}, None),
+    ],
+    ids=["translator", "language model", "encoder"],
+)
+def test_a_conversion_says_that_a_graph_can_not_write_text(run, tmp_path, kind, info, expected):
+    tokenizer = train_tokenizer("chars", LINES, byte_fallback=False, seed=1)
+    config = {**MODEL, "kind": kind} | ({} if kind == "encoder" else {"decoder_layers": 1})
+    if kind == "decoder":
+        del config["encoder_layers"]
+    built = build_model(config, tokenizer.vocab_size)
+    save_model(tmp_path / "model", weights=built.state_dict(), config=ModelConfig.model_validate(config),
+               tokenizer=tokenizer, info=info)  # fmt: skip
+    done = run("convert", "--to", "onnx", "model", "graph")
+    assert done.returncode == 0, done.stderr
+    assert ("note: the graph gives only vectors of texts" in done.stderr) == (expected is not None)
+    assert expected is None or expected in done.stderr

@@ -100,7 +100,9 @@ def beam(tokenizer, size=5, penalty=1.0, normalization="wu", **more):
     [(1.0, "wu"), (0.6, "wu"), (0.0, "wu"), (3.0, "wu"), (1.0, "average"), (0.0, "average"), (-1.0, "average")],
 )
 def test_texts_and_scores_are_those_of_our_search(usual, tokenizer, size, penalty, normalization):
-    ours, theirs, given = translators(usual, tokenizer, search=beam(tokenizer, size, penalty, normalization), scores=True)
+    ours, theirs, given = translators(
+        usual, tokenizer, search=beam(tokenizer, size, penalty, normalization), scores=True
+    )
     expected, found = list(ours.translate(TEXTS)), list(theirs.translate(TEXTS))
     assert [one.text for one in found] == [one.text for one in expected]
     assert len({one.text for one in expected}) > 10

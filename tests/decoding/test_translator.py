@@ -57,7 +57,9 @@ def test_the_batch_size_does_not_change_a_translation_on_1000_lines(transformer,
 def test_the_batch_size_does_not_change_a_translation(transformer, tokenizer, sentences, search):
     model, lines = transformer(norm_position="pre", encoder_layers=2, decoder_layers=2), sentences[:100]
     each, batched = (
-        list(translator(model, tokenizer, search=search, batch_tokens=size, max_length=10, scores=True).translate(lines))
+        list(
+            translator(model, tokenizer, search=search, batch_tokens=size, max_length=10, scores=True).translate(lines)
+        )
         for size in (1, 10_000)
     )
     assert_same(each, batched)

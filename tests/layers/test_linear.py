@@ -141,3 +141,32 @@ def test_few_numbers_of_rows_need_a_kernel(least):
     assert all(rows <= size < rows + max(least, rows / 8 + 1) for rows, size in sizes.items())
     assert len({size for size in sizes.values() if size > 512}) == 8 * 4
     assert all(padded_rows(size, least) == size for size in sizes.values())
+
+
+@pytest.mark.parametrize("vocabulary", [640, 701])
+def test_the_best_tokens_by_way_of_bfloat16_are_those_of_float32(monkeypatch, vocabulary):
+    monkeypatch.setattr(module, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(module, "has_bfloat16_products", lambda: True)
+    monkeypatch.setattr(module, "_NARROWED", 0)
+    weight, hidden, never = numbers(vocabulary, 32, seed=1), numbers(50, 32, seed=2), torch.tensor([3, 5])
+    weight[7] = weight[8] * 1.0001  # closer than bfloat16 can tell
+    weight[vocabulary - 1] = weight[8] * 0.9999
+    hidden[:20] = weight[8]
+    hidden[20] = weight[3]  # the best token is never chosen
+    found = FrozenVocabulary(weight, None)
+    expected = F.linear(hidden, weight).index_fill_(1, never, -torch.inf).argmax(1)
+    assert found.best(hidden, never).tolist() == expected.tolist()
+    assert found._narrowing is not None
+    assert found.best(hidden[:2], never).tolist() == expected[:2].tolist()
+
+
+@pytest.mark.parametrize("rows", [1, 64])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_frozen_layer_adds_and_cuts(calls, rows, bias):
+    layer = nn.Linear(128, 256, bias=bias)
+    x, to = numbers(rows, 128, seed=1), numbers(rows, 256, seed=2)
+    with torch.inference_mode():
+        assert close(FrozenLinear(layer)(x, to), to + layer(x))
+        assert close(FrozenLinear(layer, relu=True)(x), layer(x).relu())
+    mixed = FrozenLinear(nn.Linear(128, 8), nn.Linear(128, 8, bias=False))
+    assert mixed(x).shape == (rows, 16)

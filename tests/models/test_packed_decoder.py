@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from nlpcli.decoding.beam import BeamSettings, beam_search
+from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.models.build import build_model
 from nlpcli.models.packed_decoder import PackedDecoder, packed
+from nlpcli.models.packed_encoder import PackedEncoder
+from nlpcli.models.packed_layers import attention_by_products
 
 SIZES = {"d_model": 16, "heads": 2, "d_ff": 24, "encoder_layers": 2, "decoder_layers": 3, "max_length": 80}
 VOCABULARY = 29
@@ -122,3 +127,89 @@ def test_states_of_one_decoder_do_not_disturb_each_other():
     _, second = fast.step(torch.tensor([[9, 9]]), second)
     logits, _ = fast.step(torch.tensor([[6]]), first)
     assert torch.allclose(logits, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", FITTING, ids=str)
+@torch.inference_mode()
+def test_the_encoder_gives_the_model_s_states_with_and_without_padding(changes):
+    model = made("encoder-decoder", changes)
+    fast = packed(model)
+    assert isinstance(fast._encode, PackedEncoder)
+    ids, mask = source()
+    for given in (mask, None, torch.ones_like(mask)):
+        expected, found = model.encode(ids, given), fast.encode(ids, given)
+        present = torch.ones_like(mask) if given is None else given
+        assert torch.allclose(expected.states[present], found.states[present], atol=1e-5)
+        assert (found.mask is None) == (expected.mask is None)
+
+
+def test_an_encoder_with_something_else_is_the_model_s_own():
+    model = made("encoder-decoder", {"attention": ["window:4"], "decoder_attention": ["full"]})
+    fast = packed(model)
+    assert isinstance(fast, PackedDecoder)
+    assert not isinstance(fast._encode, PackedEncoder)
+
+
+@pytest.mark.parametrize("changes", FITTING, ids=str)
+@torch.inference_mode()
+def test_a_single_source_gives_the_model_s_logits(changes):
+    model = made("encoder-decoder", changes)
+    fast, ids = packed(model), source()[0][:1]
+    states = [one.init_state(one.encode(ids)) for one in (model, fast)]
+    assert states[1].sources.folded is not None
+    for tokens in (torch.tensor([[2]]), torch.tensor([[5], [7], [2]]), torch.tensor([[9], [9], [1]])):
+        found = []
+        for place, one in enumerate((model, fast)):
+            logits, states[place] = one.step(tokens, states[place])
+            found.append(logits)
+            states[place] = one.reorder(states[place], torch.tensor([0, 0, 0]) if len(tokens) == 1 else
+                                        torch.tensor([2, 0, 0]), 3)  # fmt: skip
+        assert torch.allclose(*found, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["encoder-decoder", "decoder"])
+@torch.inference_mode()
+def test_rows_that_were_dropped_do_not_show(kind):
+    model = made(kind, {})
+    fast = packed(model)
+    states = [started(model, kind), started(fast, kind)]
+    drops, late = iter([[1, 2], [0, 1], [1]]), False
+    rows = 3
+    for step in range(12):
+        tokens = torch.full((rows, 1), 4 + step)
+        found = []
+        for place, one in enumerate((model, fast)):
+            logits, states[place] = one.step(tokens, states[place])
+            found.append(logits)
+        assert torch.allclose(*found, atol=1e-5)
+        late = late or states[1].places is not None
+        if step % 4 == 1:
+            index = torch.tensor(next(drops))
+            states = [one.reorder(state, index) for one, state in zip((model, fast), states, strict=True)]
+            rows = len(index)
+    assert late
+
+
+@torch.inference_mode()
+def test_few_queries_attend_as_by_pytorch_s_kernel():
+    draw = torch.Generator().manual_seed(4)
+    query, key, value = (torch.randn(5, 2, n, 8, generator=draw) for n in (3, 20, 20))
+    padding = torch.zeros(5, 1, 1, 20).masked_fill(torch.rand(5, 1, 1, 20, generator=draw) > 0.7, -torch.inf)
+    padding[..., 0] = 0
+    for mask, scale in ((None, None), (padding, None), (padding, 1.0)):
+        found = attention_by_products(query, key, value, mask, scale)
+        kernel = torch.nn.functional.scaled_dot_product_attention
+        assert torch.allclose(found, kernel(query, key, value, attn_mask=mask, scale=scale), atol=1e-6)
+
+
+def test_greedy_search_finds_the_same_texts_without_scores():
+    model = made("encoder-decoder", {})
+    fast, prefixes, conditions = packed(model), [[2], [2, 7], [2]], StopConditions(eos=3, max_length=[20, 9, 14])
+    pairs = []
+    for one, scores in ((model, True), (model, False), (fast, False)):
+        with torch.inference_mode():
+            found = greedy_search(one, started(one, "encoder-decoder"), prefixes, conditions, scores=scores,
+                                  constraints=Constraints(suppress=(0, 1)))  # fmt: skip
+        assert all(math.isnan(h.logprob) != scores for [h] in found)
+        pairs.append([h.ids for [h] in found])
+    assert pairs[0] == pairs[1] == pairs[2]
