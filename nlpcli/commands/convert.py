@@ -162,15 +162,8 @@ def _onnx_folder(job: Conversion, replace: bool) -> Converted:
             folder, loaded, pooling=sentence.pooling, normalize=sentence.normalize,
             vector_length=sentence.max_length, quantization=job.quantization,
         )  # fmt: skip
-    return Converted(
-        job.out,
-        ONNX,
-        loaded.config.kind,
-        count_parameters(loaded.model),
-        loaded.vocab_size,
-        [],
-        _without_decoding(loaded),
-    )
+    parameters, note = count_parameters(loaded.model), _without_decoding(loaded)
+    return Converted(job.out, ONNX, loaded.config.kind, parameters, loaded.vocab_size, [], note)
 
 
 def _without_decoding(loaded: LoadedModel) -> str:

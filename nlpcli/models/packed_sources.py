@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from nlpcli.attention.softmax import SoftmaxAttention
-from nlpcli.layers.linear import FrozenLinear
 from nlpcli.models.decoder_state import Memory
 from nlpcli.models.packed_layers import Norm, attention_by_products, few_queries, frozen, norm_function
 from nlpcli.models.stack import TransformerLayer

@@ -138,8 +138,8 @@ def test_a_damaged_folder_is_named(run, converted, tmp_path, fault):
             {"task": "translation"},
             "can't translate; to translate in less time, use --to ctranslate2",
         ),
-        ("decoder", {}, "can't generate text"),
-        ("encoder", {}, None),
+        ("decoder", {"task": "language-model"}, "can't generate text"),
+        ("encoder", {"task": "encoder"}, None),
     ],
     ids=["translator", "language model", "encoder"],
 )
