@@ -3,7 +3,8 @@
 python benchmarks/speed/translation_engines.py RUN FILE [--rounds 5] [--sentences 256]
 
 RUN: a translation model of nlpcli. FILE: lines to translate. All four have the same weights, tokenize and detokenize,
-use one thread, and rank hypotheses by their mean log-probability. Processor time, medians of rounds in turn.
+use one thread, and rank hypotheses by their mean log-probability. Processor time, medians of rounds in turn; a ratio is
+to the first line of the block in the same round.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ def main() -> None:
         first = Conversion(given.run, theirs, "ctranslate2")
         convert(first)
         convert(replace(first, out=hf, to="huggingface"))
-        print("| sentences at once | beam | engine | sentences/s | ratio | same texts |")
-        print("| --- | --- | --- | --- | --- | --- |")
+        print("| sentences at once | beam | engine | sentences/s | ratio | lowest to highest | same texts |")
+        print("| --- | --- | --- | --- | --- | --- | --- |")
         for size in (1, 64):
             for beam in (1, 5):
                 engines = {
@@ -120,9 +121,10 @@ def measure(engines: dict[str, Translate], lines: list[str], size: int, beam: in
     base = texts["nlpcli, torch"]
     for name in engines:
         middle = statistics.median(speeds[name])
-        ratio = middle / statistics.median(speeds["nlpcli, torch"])
+        ratios = [own / base_speed for own, base_speed in zip(speeds[name], speeds["nlpcli, torch"], strict=True)]
+        spread = f"{statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f}"
         same = sum(one == other for one, other in zip(texts[name], base, strict=True))
-        print(f"| {size} | {beam} | {name} | {middle:.1f} | {ratio:.2f} | {same} of {len(base)} |", flush=True)
+        print(f"| {size} | {beam} | {name} | {middle:.1f} | {spread} | {same} of {len(base)} |", flush=True)
 
 
 if __name__ == "__main__":
