@@ -35,7 +35,7 @@ class Ensemble:
 
     def encode(self, source: Tensor, source_mask: Tensor | None = None) -> list[Any]:
         """What each decoder needs of sources (batch, m); the mask (batch, m) is True where there is a token."""
-        return [model.encode(source, source_mask) for model in self.models]
+        return [decoder.encode(source, source_mask) for decoder in self._decoders]
 
     def init_state(self, memory: Sequence[Any]) -> list[Any]:
         """The state before the first token; memory: as `encode` gives it."""
