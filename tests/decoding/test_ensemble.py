@@ -16,7 +16,7 @@ CONSTRAINTS = Constraints(never_written(SpecialTokens()))
 
 
 def translations(model, tokenizer, lines, beam_size):
-    settings = TranslatorSettings(search=BeamSettings(beam_size, constraints=CONSTRAINTS), max_length=6)
+    settings = TranslatorSettings(search=BeamSettings(beam_size, constraints=CONSTRAINTS), max_length=6, scores=True)
     return list(Translator(model, tokenizer, settings).translate(lines))
 
 
