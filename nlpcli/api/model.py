@@ -24,12 +24,22 @@ from nlpcli.api.options import (
     EmbedOptions,
     EvaluateOptions,
     GenerateOptions,
+    MinimalPairsOptions,
     PerplexityOptions,
     PredictOptions,
     TranslateOptions,
     takes,
 )
-from nlpcli.api.results import Confusion, Continuation, Evaluation, Mistake, Prediction, Score, Translation
+from nlpcli.api.results import (
+    Confusion,
+    Continuation,
+    Evaluation,
+    MinimalPairScores,
+    Mistake,
+    Prediction,
+    Score,
+    Translation,
+)
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
@@ -116,6 +126,32 @@ class Model:
             name = str(Path(file))
             found = perplexity_of(self._loaded, (name,), Reading(**given(**options), device=self.device), say=say)
             return {score.name: score for score in found[name]}
+
+    @takes(MinimalPairsOptions)
+    def minimal_pairs(
+        self, files: PathLike | Iterable[PathLike], **options: Unpack[MinimalPairsOptions]
+    ) -> MinimalPairScores:
+        """How often the model gives an acceptable sentence the higher probability: `nlpcli score minimal-pairs`.
+
+        files: files of minimal pairs and folders of such files, such as data/ of BLiMP. confidence: whether to estimate
+        95 % intervals. The arguments are named and explained as the options of the command.
+        Raises: NlpcliError for a model that predicts no text, for a sentence that is too long for it, and for a file
+        that can't be read, with its line.
+        """
+        resampling = given(samples=options.get("bootstrap_samples"), seed=options.get("seed"))
+        needs("confidence", options, "bootstrap_samples", "seed")
+        with python_names():
+            from nlpcli.commands.score.minimal_pairs import PairsRequest, score_minimal_pairs
+            from nlpcli.evaluation import Resampling
+
+            request = PairsRequest(
+                tuple(paths(files) or ()),
+                self._loaded,
+                options.get("pll"),
+                Resampling(**resampling) if options.get("confidence") else None,
+                device=self.device,
+            )
+            return score_minimal_pairs(request, say=say).scores
 
 
 AnyModel = PathLike | Model

@@ -168,6 +168,15 @@ class PerplexityOptions(TypedDict, total=False):
     field: str | None
 
 
+class MinimalPairsOptions(TypedDict, total=False):
+    """The options of `Model.minimal_pairs`: those of `nlpcli score minimal-pairs`."""
+
+    pll: str | None
+    confidence: bool
+    bootstrap_samples: int | None
+    seed: int | None
+
+
 class ScoreOptions(TypedDict, total=False):
     """The options of `score`; each belongs to some metrics, and is refused for others."""
 

@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import quoted
+from nlpcli.evaluation.minimal_pairs import MinimalPairScores
 from nlpcli.evaluation.score import Score
 
 __all__ = [
     "Confusion",
     "Continuation",
     "Evaluation",
+    "MinimalPairScores",
     "Mistake",
     "Prediction",
     "Progress",

@@ -123,6 +123,7 @@ def command(
         threads=threads,
     )
     if suite is not None:
+        suite_options.refuse_minimal_pairs(suite, job)
         suite_options.evaluate(suite, job, only=only or [], predictions=predictions, json=json)
         return
     suite_options.refuse_only(only)

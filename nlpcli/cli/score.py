@@ -9,11 +9,16 @@ import typer
 
 from nlpcli.cli import convention, score_options, shared_options, terminal
 from nlpcli.cli.convention import OUT_FILE
+from nlpcli.cli.pair_output import Form, write_pairs
 from nlpcli.cli.score_output import alignment_width, write_numbers, write_report, write_sentences
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
     from nlpcli.commands.score.perplexity import Reading
+
+
+_SYNONYMS = ("blimp", "minimal-pair", "minimal_pairs")
+_NOUNS = {"perplexity": "the perplexity", "minimal-pairs": "the accuracy on minimal pairs"}
 
 
 class Command(convention.Command):
@@ -88,6 +93,7 @@ def command(
     dynamic_decay: float = score_options.DYNAMIC_DECAY,
     documents: str = score_options.DOCUMENTS,
     field: str = score_options.FIELD,
+    pll: str = score_options.PLL,
     device: str = score_options.DEVICE,
     threads: int = score_options.THREADS,
     processes: int = score_options.PROCESSES,
@@ -135,6 +141,10 @@ def command(
     The metric perplexity measures how well a language model predicts a text. It uses a model and a text, and no
     references. The perplexity is printed per token, per word and per byte, with the number of bits per byte.
 
+    The metric minimal-pairs measures how often a language model gives an acceptable sentence a higher probability than
+    an unacceptable one, in percent. It uses a model and files of sentence pairs, such as the folder data/ of BLiMP, and
+    no references. Two equally probable sentences count as a wrong answer.
+
     For each score, the output contains the name, the value, the confidence interval (with --confidence), details and
     the signature. The signature lists the settings and versions with which the score was computed. Compare only scores
     with the same signature.
@@ -159,13 +169,18 @@ def command(
       nlpcli score aer alignments.txt --ref ref.talp --one-based ref
       nlpcli score perplexity --model runs/lm text.txt --stride 32
       nlpcli score perplexity --model runs/lstm text.txt --context 5 --dynamic-evaluation 0.01
+      nlpcli score minimal-pairs --model runs/lm blimp/data/ --confidence
     """
     given = dict(locals())
     from nlpcli.commands.score import score as recipe
 
-    texts = _texts_of_perplexity(metrics, arguments or [])
-    _check_given(context, perplexity=texts is not None)
-    if texts is not None:
+    with_model, texts = _metric_of_model(metrics, arguments or [])
+    _check_given(context, with_model)
+    if with_model == "minimal-pairs":
+        form = Form(json=json, score_only=score_only, sentence=sentence, decimals=decimals)
+        write_pairs(texts, given, form)
+        return
+    if with_model is not None:
         from nlpcli.commands.score.perplexity import Reading
 
         reading = Reading(
@@ -215,36 +230,37 @@ def command(
         write_report(report, decimals)
 
 
-def _texts_of_perplexity(metrics: list[str], arguments: list[str]) -> tuple[str, ...] | None:
-    """The files whose perplexity is asked for; None when it is another metric."""
+def _metric_of_model(metrics: list[str], arguments: list[str]) -> tuple[str | None, tuple[str, ...]]:
+    """The metric that uses a model, and its files; None when it is another metric."""
     names = [name.strip().lower() for group in metrics or arguments[:1] for name in group.split(",")]
-    if "perplexity" not in names:
-        return None
+    names = ["minimal-pairs" if name in _SYNONYMS else name for name in names]
+    chosen = next((name for name in names if name in score_options.OF_MODEL_METRICS), None)
+    if chosen is None:
+        return None, ()
     if len(names) > 1:
         raise NlpcliError(
-            "the metric perplexity can't be combined with other metrics",
-            hint="compute the perplexity in a separate call of 'nlpcli score'",
+            f"the metric {chosen} can't be combined with other metrics",
+            hint=f"compute {_NOUNS[chosen]} in a separate call of 'nlpcli score'",
         )
-    return tuple(arguments if metrics else arguments[1:]) or ("-",)
+    return chosen, tuple(arguments if metrics else arguments[1:]) or ("-",)
 
 
-def _check_given(context: typer.Context, *, perplexity: bool) -> None:
+def _check_given(context: typer.Context, metric: str | None) -> None:
     """Raises: NlpcliError for options that belong to the other kind of call, and for references that are missing."""
     given = {name for name in context.params if _given(context, name)}
-    wrong = (
-        given.difference(score_options.WITH_PERPLEXITY)
-        if perplexity
-        else given.intersection(score_options.OF_PERPLEXITY)
-    )
+    owners = score_options.OF_MODEL_METRICS
     for parameter in context.command.params:
-        if parameter.name in wrong:
-            why = (
-                "has no effect on the metric perplexity"
-                if perplexity
-                else "has an effect only on the metric perplexity"
+        name = parameter.name or ""
+        if name not in given:
+            continue
+        with_models = [owner for owner, names in owners.items() if name in names]
+        if metric is None and with_models:
+            raise NlpcliError(
+                f"{convention.long_name(parameter)} has an effect only on the metric {' and '.join(with_models)}"
             )
-            raise NlpcliError(f"{convention.long_name(parameter)} {why}")
-    if not perplexity and "references" not in given:
+        if metric is not None and name not in score_options.WITH_MODEL_METRICS[metric]:
+            raise NlpcliError(f"{convention.long_name(parameter)} has no effect on the metric {metric}")
+    if metric is None and "references" not in given:
         raise NlpcliError("the references are missing", hint="name the file with the references: --ref FILE")
 
 

@@ -10,7 +10,8 @@ _TEXT, _BLEU, _CHRF, _TER = "BLEU, WER, CER, MER and WIL", "BLEU", "chrF", "TER"
 _RATES, _ROUGE = "WER, CER, MER and WIL", "ROUGE"
 _LABELS, _TAGS, _ANSWERS = "F1 of labels", "Entity F1", "Exact match and F1 of answers"
 _LINKS = "Alignment error rate (AER)"
-_PERPLEXITY = "Perplexity"
+_PERPLEXITY, _PAIRS = "Perplexity", "Minimal pairs"
+_WITH_MODEL = "Perplexity and minimal pairs"
 
 ARGUMENTS = typer.Argument(
     None,
@@ -259,7 +260,7 @@ REVERSE = typer.Option(
     rich_help_panel=_LINKS,
 )
 MODEL = typer.Option(
-    None, "--model", help="Model folder. Default: the latest language model in runs/.", rich_help_panel=_PERPLEXITY
+    None, "--model", help="Model folder. Default: the latest language model in runs/.", rich_help_panel=_WITH_MODEL
 )
 CONTEXT = typer.Option(
     None,
@@ -322,9 +323,17 @@ DEVICE = typer.Option(
     None,
     "--device",
     help="Device: auto (a GPU if one is available), cpu, cuda or cuda:N (GPU number N). Default: auto.",
-    rich_help_panel=_PERPLEXITY,
+    rich_help_panel=_WITH_MODEL,
 )
-THREADS = typer.Option(None, "--threads", min=1, help="Number of CPU threads.", rich_help_panel=_PERPLEXITY)
+THREADS = typer.Option(None, "--threads", min=1, help="Number of CPU threads.", rich_help_panel=_WITH_MODEL)
+PLL = typer.Option(
+    None,
+    "--pll",
+    metavar="KIND",
+    help="For masked language models: what is masked when a token is scored. original: the token alone. word-l2r: the "
+    "token and the rest of its word. Default: original.",
+    rich_help_panel=_PAIRS,
+)
 
 PROCESSES = typer.Option(
     1,
@@ -369,9 +378,18 @@ OF_METRICS = (
 )
 """The parameters that are settings of a metric."""
 
-OF_PERPLEXITY = ("model", "window", "stride", "memory_length", "streams", "dynamic_evaluation", "dynamic_decay",
-                 "documents", "field", "device", "threads")  # fmt: skip
-"""The parameters that have an effect only on the metric perplexity."""
+_SHARED = ("model", "device", "threads")
 
-WITH_PERPLEXITY = ("arguments", "metrics", "json", "results", "score_only", "decimals", *OF_PERPLEXITY)
+OF_MODEL_METRICS = {
+    "perplexity": (*_SHARED, "window", "stride", "memory_length", "streams", "dynamic_evaluation", "dynamic_decay",
+                   "documents", "field"),
+    "minimal-pairs": (*_SHARED, "pll"),
+}  # fmt: skip
+"""Metric that uses a model and no references -> the parameters that have an effect on such metrics only."""
+
+_OUTPUT = ("arguments", "metrics", "json", "results", "score_only", "decimals")
+WITH_MODEL_METRICS = {
+    "perplexity": (*_OUTPUT, *OF_MODEL_METRICS["perplexity"]),
+    "minimal-pairs": (*_OUTPUT, "confidence", "samples", "seed", "sentence", *OF_MODEL_METRICS["minimal-pairs"]),
+}
 """The parameters that have an effect on it."""

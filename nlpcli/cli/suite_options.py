@@ -63,6 +63,18 @@ def finetune(given: Mapping[str, Any], request_for: Callable[[str], Request]) ->
         )
 
 
+def refuse_minimal_pairs(name: str, job: Evaluating) -> None:
+    """Raises: NlpcliError for `--suite blimp`, which needs no fine-tuned model, with the command that scores it."""
+    from nlpcli.errors import NlpcliError
+
+    if name.lower() in ("blimp", "minimal-pairs"):
+        model = "" if job.model is None else f" --model {shlex.quote(str(job.model))}"
+        raise NlpcliError(
+            f"{name} is scored with a language model, without fine-tuning",
+            hint=f"run: nlpcli score minimal-pairs{model} {shlex.join(job.data)}",
+        )
+
+
 def refuse_only(only: Sequence[str] | None) -> None:
     """Raises: NlpcliError for `--only` without `--suite`."""
     from nlpcli.errors import NlpcliError

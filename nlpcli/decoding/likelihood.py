@@ -115,15 +115,25 @@ def _batch(reader: _Reader[Any], questions: Sequence[Completions], pad_id: int) 
         _, state = reader.read(read, state)
     counts = [len(question.candidates) for question in questions]
     state = reader.spread(state, torch.repeat_interleave(torch.tensor(counts)).to(device))
-    rows, positions, targets = [], [], []
+    rows: list[list[int]] = []
+    positions: list[int] = []
+    targets: list[list[int]] = []
+    shared: list[tuple[int, int]] = []
     for question in questions:
+        first = len(rows)
         for candidate in question.candidates:
             positions.append(len(question.prefix) - ahead - 1)
             rows.append([*question.prefix[ahead:], *candidate[:-1]])
             targets.append(list(candidate))
+            shared.append((first, _common(candidate, targets[first]) if len(rows) - 1 > first else 0))
     hidden, _ = reader.read(pad(rows, pad_id).to(device), state)
-    sums = _sums(reader.model, hidden, positions, targets)
+    sums = iter(_sums(reader.model, hidden, positions, targets, shared))
     return [[next(sums) for _ in range(count)] for count in counts]
+
+
+def _common(some: Sequence[int], others: Sequence[int]) -> int:
+    """How many ids two texts begin with in common."""
+    return next((i for i, (a, b) in enumerate(zip(some, others, strict=False)) if a != b), min(len(some), len(others)))
 
 
 def _begin(reader: _Reader[Any], questions: Sequence[Completions], pad_id: int, device: torch.device) -> object:
@@ -137,19 +147,42 @@ def _begin(reader: _Reader[Any], questions: Sequence[Completions], pad_id: int, 
 
 
 def _sums(
-    model: _WithVocabulary, hidden: Tensor, positions: Sequence[int], targets: Sequence[Sequence[int]]
-) -> Iterator[float]:
-    """Σ_t log p(target_t) of each row, whose first target is predicted by the state hidden[row, position]."""
-    rows = torch.tensor([row for row, ids in enumerate(targets) for _ in ids], device=hidden.device)
-    columns = [first + i for first, ids in zip(positions, targets, strict=True) for i in range(len(ids))]
-    states = hidden[rows, torch.tensor(columns, device=hidden.device)]
-    flat_targets = torch.tensor([id_ for ids in targets for id_ in ids], device=hidden.device)
+    model: _WithVocabulary,
+    hidden: Tensor,
+    positions: Sequence[int],
+    targets: Sequence[Sequence[int]],
+    shared: Sequence[tuple[int, int]],
+) -> list[float]:
+    """Σ_t log p(target_t) of each row, whose first target is predicted by the state hidden[row, position].
+
+    shared: an earlier row (or the row itself) after the same prompt, and how many first targets are those of it: they
+    are computed once.
+    """
+    places = [
+        (row, positions[row] + i, id_)
+        for row, (ids, (_, same)) in enumerate(zip(targets, shared, strict=True))
+        for i, id_ in enumerate(ids)
+        if i >= same
+    ]
+    rows, columns, wanted = torch.tensor(places, device=hidden.device).reshape(-1, 3).unbind(1)
+    flat = iter(target_logprobs(model, hidden[rows, columns], wanted).double().tolist())
+    values: list[list[float]] = []
+    for ids, (first, same) in zip(targets, shared, strict=True):
+        before = values[first][:same] if same else []
+        values.append([*before, *(next(flat) for _ in range(len(ids) - same))])
+    return [sum(row) for row in values]
+
+
+def target_logprobs(model: _WithVocabulary, states: Tensor, targets: Tensor) -> Tensor:
+    """log p(target | state) in nats, (k): of states (k, d_model) that predict the ids targets (k), in float32.
+
+    The logits of a few states at a time are alive.
+    """
     parts, size = [], max(32, _LOGITS // model.output_weight.shape[0])
-    for part, wanted in zip(states.split(size), flat_targets.split(size), strict=True):
-        logprobs = model.logits(part).float().log_softmax(-1)
-        parts.append(logprobs.gather(1, wanted[:, None])[:, 0])
-    flat = iter(torch.cat(parts).double().tolist())
-    return (sum(next(flat) for _ in ids) for ids in targets)
+    for part, wanted in zip(states.split(size), targets.split(size), strict=True):
+        logits = model.logits(part).float()
+        parts.append(logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0])
+    return torch.cat(parts) if parts else states.new_zeros(0, dtype=torch.float32)
 
 
 class _WithVocabulary(Protocol):

@@ -89,7 +89,7 @@ WITHOUT = {
     "score": {
         "arguments", "results", "json", "metrics", "sentence", "alignment", "score_only", "decimals", "format",
         "model", "window", "stride", "memory_length", "streams", "dynamic_evaluation", "dynamic_decay",
-        "documents", "field", "device", "threads", "processes",
+        "documents", "field", "pll", "device", "threads", "processes",
     },
 }  # fmt: skip
 MORE = {
