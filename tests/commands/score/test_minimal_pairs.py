@@ -133,7 +133,7 @@ def test_a_model_that_learnt_a_grammar_finds_agreement_and_is_at_chance_on_swapp
     (tmp_path / "dev.txt").write_text("".join(f"{line}\n\n" for line in text[-100:]))
     layers = {"decoder_layers": 2} if objective == "clm" else {"encoder_layers": 2}
     run = nlpcli.pretrain(
-        objective, data="train.txt", dev="dev.txt", out="lm", max_steps=80,
+        objective, data="train.txt", dev="dev.txt", out="lm", max_steps=80 if objective == "clm" else 160,
         preset="modern-decoder" if objective == "clm" else "modern-encoder",
         settings={
             "model.d_model": 32, "model.heads": 2, "model.d_ff": 64, "tokenizer.type": "words", "data.context": 16,
