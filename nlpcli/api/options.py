@@ -64,6 +64,8 @@ class FinetuneOptions(_TrainingOptions, total=False):
     mixture: PathLike | None
     source_layers: int | None
     source_tokenizer: PathLike | None
+    align_train: PathLike | None
+    align_dev: PathLike | None
     tune: str | None
     lora: int | None
     layer_decay: float | None

@@ -94,7 +94,7 @@ def finetune(
         return _run(*recipe(request, _Listener(progress)))
 
 
-_FILES = ("config", "tokenizer", "mixture")
+_FILES = ("config", "tokenizer", "mixture", "align_train", "align_dev")
 _LISTS = ("attention", "choices")
 _SWITCHES = ("resume", "overwrite", "fresh")
 

@@ -25,16 +25,20 @@ class AttentionMask:
 
     pattern: by position. keys (sources, m): True where there is a token, None where there is no padding, which stands
     at the end. documents (rows, m): only equal numbers see each other. permutation (rows, n, m): True where the query
-    may see the key, as XLNet's order of prediction says; of softmax attention only.
+    may see the key, as XLNet's order of prediction says; of softmax attention only. whole: layers that are causal by
+    their own pattern see what comes later, too.
     """
 
     pattern: Pattern = _FULL
     keys: Tensor | None = None
     documents: Tensor | None = None
     permutation: Tensor | None = None
+    whole: bool = False
 
     def within(self, pattern: Pattern) -> AttentionMask:
-        """The same, where `pattern` allows it besides."""
+        """The same, where `pattern`, that of a layer, allows it besides."""
+        if self.whole:
+            pattern = split_causal(pattern)[1]
         return replace(self, pattern=pattern & self.pattern if self.pattern != Full() else pattern)
 
     @functools.cached_property

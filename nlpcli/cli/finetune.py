@@ -141,6 +141,20 @@ def command(
         metavar="DIR",
         help="With --source-layers: tokenizer of the source language. Default: a new one, trained on the source texts.",
     ),
+    align_train: Path = typer.Option(
+        None,
+        "--align-train",
+        metavar="FILE",
+        help="For translation: word links of the training pairs in Pharaoh format (0-0 1-2), one line for each pair. "
+        "One attention head learns them while the model learns to translate (guided alignment); 'nlpcli "
+        "visualize-attention --format pharaoh' then reads alignments off this head.",
+    ),
+    align_dev: Path = typer.Option(
+        None,
+        "--align-dev",
+        metavar="FILE",
+        help="With --align-train: word links of the dev set, for its alignment error rate (AER).",
+    ),
     attention: list[str] = training_options.ATTENTION,
     tune: str = typer.Option(
         None,

@@ -353,7 +353,7 @@ def _align(output: AttentionOutput, given: Texts, options: Options, *, device: s
         job = Aligning(
             target=targets, sources=(sources,), model=reading["--model"], reverse=aligning["--reverse-model"],
             method=aligning["--align"], gradient=reading["--gradient"],
-            layer=parse_layer(",".join(layers) if layers else None), step=aligning["--step"] or "predict",
+            layer=parse_layer(",".join(layers) if layers else None), step=aligning["--step"],
             device=device, threads=threads,
         )  # fmt: skip
         output.write_lines(line for lines in align(job, say=terminal.say, warn=terminal.warn) for line in lines)

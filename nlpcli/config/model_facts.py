@@ -17,6 +17,7 @@ class ModelFacts(BaseModel):
     layout: dict[str, Any] | None = None
     parts: dict[str, Any] | None = None
     decoding: dict[str, Any] | None = None
+    alignment: dict[str, Any] | None = None
     metrics: dict[str, Annotated[float, Field(strict=True)]] | None = None
     signatures: dict[str, str] | None = None
     trained: dict[str, Any] | None = None

@@ -9,7 +9,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from nlpcli.config.loading import Strict
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.config.quantities import Fraction, Positive, Threads
-from nlpcli.config.task_settings import ExamplesConfig, HeadConfig, TuningConfig
+from nlpcli.config.task_settings import AlignmentConfig, ExamplesConfig, HeadConfig, TuningConfig
 
 
 class TokenizerConfig(Strict):
@@ -284,6 +284,7 @@ class RunConfig(Strict):
     examples: ExamplesConfig = ExamplesConfig()
     head: HeadConfig = HeadConfig()
     tuning: TuningConfig = TuningConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
 
     @model_validator(mode="after")
     def _layers_can_be_compiled(self) -> RunConfig:

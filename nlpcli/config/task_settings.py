@@ -94,6 +94,37 @@ class HeadConfig(Strict):
     )
 
 
+class AlignmentConfig(Strict):
+    """Guided alignment of a translator: which links an attention head learns, and how (Garg et al. 2019)."""
+
+    links: str | None = Field(
+        None, description="file of word links of the training pairs in Pharaoh format; null: no head learns links"
+    )
+    dev_links: str | None = Field(
+        None, description="file of word links of the dev set, by which alignment_loss and aer are measured"
+    )
+    weight: Annotated[float, Field(gt=0)] = Field(0.05, description="weight of the alignment loss")
+    layer: Positive | None = Field(None, description="decoder layer of the head, from 1; null: the last but one")
+    head: Positive = Field(1, description="head of this layer's attention to the source, from 1")
+    context: Literal["full", "causal"] = Field(
+        "full",
+        description="what of the target the head sees: full (all of it, in a second pass of the decoder), or causal",
+    )
+    step: Literal["predict", "read"] = Field(
+        "read", description="step whose attention aligns a target token: the one that predicts it, or that reads it"
+    )
+
+    @model_validator(mode="after")
+    def _links_to_learn(self) -> AlignmentConfig:
+        if self.dev_links is not None and self.links is None:
+            raise ValueError("dev_links measures a head that learns links, but links of the training pairs are missing")
+        return self
+
+
+ALIGNMENT_SETTINGS = tuple(f"alignment.{name}" for name in AlignmentConfig.model_fields)
+"""The settings of guided alignment, which only translation reads."""
+
+
 EXAMPLE_SETTINGS = (
     *(f"examples.{name}" for name in ExamplesConfig.model_fields),
     *(f"head.{name}" for name in HeadConfig.model_fields),

@@ -14,20 +14,15 @@ import torch
 
 from nlpcli.config.counting import counted
 from nlpcli.decoding.alignment_symmetrization import shares
-from nlpcli.decoding.cross_attention import (
-    NO_WORD,
-    PREDICT,
-    forced_weights,
-    gradient_weights,
-    word_weights,
-    words_of_spans,
-)
+from nlpcli.decoding.cross_attention import forced_weights, gradient_weights, head_weights, word_weights
 from nlpcli.decoding.line_translator import cut_batches
 from nlpcli.decoding.translation_model import TranslationModel
 from nlpcli.errors import NlpcliError
+from nlpcli.models.alignment_head import PREDICT, AlignmentHead
 from nlpcli.objectives.source_target_batches import pad
 from nlpcli.text import Tokenizer
 from nlpcli.text.special_tokens import source_ids
+from nlpcli.text.words_of_tokens import NO_WORD, words_of_spans
 
 
 @dataclass(frozen=True)
@@ -36,11 +31,18 @@ class Look:
 
     The attention of a decoder layer, from 1 (None: the last but one), averaged over its heads, at a step, see `STEPS`;
     with `gradient`, gradient times attention of that layer (None: the sum of all), which knows but the predicting step.
+    head: a head that was trained by links, which alone is looked at, as it was trained.
     """
 
     layer: int | None = None
     step: str = PREDICT
     gradient: bool = False
+    head: AlignmentHead | None = None
+
+    @classmethod
+    def at(cls, head: AlignmentHead) -> Look:
+        """The look at a head that was trained by links."""
+        return cls(head.layer, head.step, head=head)
 
 
 @dataclass(frozen=True)
@@ -137,12 +139,14 @@ class Aligner:
         target_words = pad([targets[i].words for i in places], NO_WORD).to(self.device)
         given = (self.model, source, mask, [targets[i].ids for i in places])
         begin, fill = self._start, self.tokenizer.special.pad
-        layers = list(dict.fromkeys(look.layer for look in looks if not look.gradient))
+        layers = list(dict.fromkeys(look.layer for look in looks if not look.gradient and look.head is None))
         forced = forced_weights(*given, layers=layers, start=begin, fill=fill) if layers else []
         attention = dict(zip(layers, forced, strict=True))
         for look in looks:
             assert not look.gradient or look.step == PREDICT
-            if look.gradient:
+            if look.head is not None:
+                weights = head_weights(*given, look.head, start=begin, fill=fill)
+            elif look.gradient:
                 chosen = () if look.layer is None else [look.layer]
                 weights = gradient_weights(*given, layers=chosen, start=begin, fill=fill)
             else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
@@ -12,8 +10,17 @@ from torch import Tensor
 
 from nlpcli.attention.hooks import Recordable, recording
 from nlpcli.decoding.translation_model import TranslationModel
-from nlpcli.errors import NlpcliError, unknown
+from nlpcli.errors import unknown
 from nlpcli.layers.vocabulary_loss import vocabulary_loss
+from nlpcli.models.alignment_head import (
+    FULL,
+    PREDICT,
+    STEPS,
+    AlignmentHead,
+    choose_layer,
+    token_mask,
+    whole_target_weights,
+)
 from nlpcli.models.backbone import CROSS
 from nlpcli.objectives.source_target_batches import pad
 from nlpcli.text import Tokenizer
@@ -21,40 +28,14 @@ from nlpcli.text import Tokenizer
 Alignment = tuple[tuple[int, int], ...]
 """Pairs (source word, target word), from 0, in order."""
 
-PREDICT, READ = "predict", "read"
-STEPS = (PREDICT, READ)
-"""The step at which a decoder's attention aligns a target token: that which predicts it, or that which has read it."""
-
-NO_WORD = -1
-"""The word of special tokens, padding, and blanks that belong to none."""
-
-_WORD = re.compile(r"\S+")
-
 
 def cross_attentions(model: TranslationModel) -> list[Recordable]:
     """The attention layers of `model` that attend to the source, first to last; each can record its weights.
 
     Raises: NlpcliError when there are none.
     """
-    layers = list(model.attention_sites().get(CROSS, ()))
-    if not layers:
-        raise NlpcliError(
-            "this model has no attention to its source, which word alignments and the coverage penalty need"
-        )
-    return layers
-
-
-def choose_layer(model: TranslationModel, layer: int | None) -> Recordable:
-    """The cross-attention of decoder layer `layer`, counted from 1; the last but one by default (Garg et al. 2019).
-
-    Raises: NlpcliError for a layer that is not there.
-    """
-    layers = cross_attentions(model)
-    if layer is None:
-        return layers[max(0, len(layers) - 2)]
-    if not 1 <= layer <= len(layers):
-        raise NlpcliError(f"the model has no decoder layer {layer}", hint=f"choose a layer from 1 to {len(layers)}")
-    return layers[layer - 1]
+    choose_layer(model, None)
+    return list(model.attention_sites()[CROSS])
 
 
 class Attending:
@@ -102,6 +83,30 @@ def forced_weights(
     with recording(*(choose_layer(model, layer) for layer in layers)) as recorded:
         model.hidden(source, source_mask, prefixes)
     return [weights[0].mean(1)[:, len(start) - 1 :] for weights in recorded]
+
+
+@torch.inference_mode()
+def head_weights(
+    model: TranslationModel,
+    source: Tensor,
+    source_mask: Tensor,
+    targets: Sequence[Sequence[int]],
+    head: AlignmentHead,
+    *,
+    start: Sequence[int],
+    fill: int = 0,
+) -> Tensor:
+    """As `forced_weights`, but those of a head that was trained by links, with the context that it was trained with."""
+    prefixes = pad([[*start, *ids] for ids in targets], fill).to(source.device)
+    if head.context == FULL:
+        lengths = torch.tensor([len(start) + len(ids) for ids in targets], device=source.device)
+        mask = token_mask(lengths, prefixes.size(1))
+        weights = whole_target_weights(model, model.encode(source, source_mask), prefixes, mask, head)
+    else:
+        with recording(choose_layer(model, head.layer)) as [recorded]:
+            model.hidden(source, source_mask, prefixes)
+        weights = recorded[0][:, head.head - 1]
+    return weights[:, len(start) - 1 :]
 
 
 def gradient_weights(
@@ -164,15 +169,6 @@ def _summed(weights: Tensor, words: Tensor) -> Tensor:
 def words_of_pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
     """The number of the word to which each token belongs, `NO_WORD` for blanks before the first."""
     return [number - 1 for number in accumulate(tokenizer.word_starts(ids))]
-
-
-def words_of_spans(text: str, spans: Sequence[tuple[int, int]]) -> list[int]:
-    """The number of the white-space separated word of `text` in which each span of characters begins.
-
-    `NO_WORD` for an empty span.
-    """
-    starts = [match.start() for match in _WORD.finditer(text)]
-    return [bisect_right(starts, start) - 1 if start < end else NO_WORD for start, end in spans]
 
 
 def pharaoh(alignment: Iterable[tuple[int, int]]) -> str:

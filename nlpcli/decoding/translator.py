@@ -16,15 +16,7 @@ import torch
 from nlpcli.config.generation_settings import Generation
 from nlpcli.decoding.alignment_symmetrization import links_of_targets
 from nlpcli.decoding.beam import BeamSettings, beam_search
-from nlpcli.decoding.cross_attention import (
-    NO_WORD,
-    Alignment,
-    Attending,
-    choose_layer,
-    forced_weights,
-    word_weights,
-    words_of_pieces,
-)
+from nlpcli.decoding.cross_attention import Alignment, Attending, forced_weights, word_weights, words_of_pieces
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.huggingface_generation import GenerationInputs, HuggingFaceDecoder
 from nlpcli.decoding.hypothesis import Hypothesis
@@ -32,10 +24,12 @@ from nlpcli.decoding.line_translator import Candidate, Job, LineTranslator, Tran
 from nlpcli.decoding.sampling import SamplingSettings, sample
 from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.decoding.translation_model import TranslationModel
+from nlpcli.models.alignment_head import choose_layer
 from nlpcli.models.decodable import Decodable
 from nlpcli.models.packed_decoder import packed
 from nlpcli.objectives.source_target_batches import pad
 from nlpcli.text import Tokenizer
+from nlpcli.text.words_of_tokens import NO_WORD
 
 
 class Translator(LineTranslator):

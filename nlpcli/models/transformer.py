@@ -149,6 +149,13 @@ class EncoderDecoder(_WithDecoder):
         """As `hidden`, for a source that was encoded. kept: is given the states of all the decoder's layers."""
         return self._read(target, memory=self._cross(memory), kept=kept)
 
+    def whole_target_hidden(self, target: Tensor, target_mask: Tensor, memory: Memory) -> Tensor:
+        """As `target_hidden`, but each position also sees the target tokens after it (Garg et al. 2019, section 4.3).
+
+        target_mask (batch, n): True where there is a token, at the beginning of each row.
+        """
+        return self._read(target, AttentionMask(keys=target_mask, whole=True), self._cross(memory))
+
     def forward(self, source: Tensor, source_mask: Tensor | None, target: Tensor) -> Tensor:
         """Logits (batch, n, vocab) for what follows each token of target (batch, n)."""
         return self.logits(self.hidden(source, source_mask, target))

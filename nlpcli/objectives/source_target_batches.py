@@ -38,6 +38,8 @@ class PairBatch:
     """source (batch, m), source_mask (batch, m) or None, target (batch, n) read, goal (k) predicted at `places` (k).
 
     own (batch, n): True where a decoder reads the token that it predicts itself instead of the target's.
+    links (batch, n, m): how much of an alignment head's attention belongs to each source token, see
+    `nlpcli.objectives.guided_alignment`; rows sum to 1, or to 0 where nothing is known.
     """
 
     source: Tensor
@@ -47,6 +49,7 @@ class PairBatch:
     places: Tensor  # of the goals in the flattened target
     tokens: int  # in source and target, padding not counted
     own: Tensor | None = None
+    links: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -69,6 +72,7 @@ class PairBatch:
             places=places,
             tokens=self.tokens * (stop - start) // self.size,
             own=None if self.own is None else self.own[start:stop],
+            links=None if self.links is None else self.links[start:stop],
         )
 
     def to(self, device: torch.device) -> Self:

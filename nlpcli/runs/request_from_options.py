@@ -235,6 +235,8 @@ def _task_request(given: Mapping[str, Any], start: _Start, *, command: str, **mo
         tuning__lora_rank=given.get("lora"),
         tuning__source_layers=given.get("source_layers"),
         tuning__layer_decay=given.get("layer_decay"),
+        alignment__links=None if given.get("align_train") is None else str(given["align_train"]),
+        alignment__dev_links=None if given.get("align_dev") is None else str(given["align_dev"]),
         training__batch_size=given.get("batch_size"),
         training__patience=given.get("patience"),
         **more,

@@ -45,6 +45,7 @@ _FREE = {  # what a resumed run may change: nothing that decides what is learnt,
     "examples": {"format", "header", "id"},
     "head": {"dropout", "threshold"},
     "tuning": set(),
+    "alignment": {"links", "dev_links"},
 }
 
 

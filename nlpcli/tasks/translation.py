@@ -15,11 +15,14 @@ import torch
 from nlpcli.data.bucketing import token_budget_batches
 from nlpcli.data.parallel_shards import ParallelShards
 from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
+from nlpcli.objectives.guided_alignment import GuidedAlignment, guided_loss, token_links, with_links
 from nlpcli.objectives.objective import Loss
 from nlpcli.objectives.source_target_batches import Ids, PairBatch, pair_batch
 from nlpcli.objectives.source_target_loss import pair_loss
 from nlpcli.tasks.task import SampleData, TrainingDefaults
+from nlpcli.tasks.word_links import WordLinks
 from nlpcli.text import Tokenizer
+from nlpcli.text.words_of_tokens import words_of_spans
 
 if TYPE_CHECKING:
     from nlpcli.models.transformer import EncoderDecoder
@@ -46,11 +49,15 @@ class TranslationSides:
 
 @dataclass(frozen=True)
 class TranslationData:
-    """Pairs of sentences as ids; texts: the training pairs as text, needed only when subwords are sampled."""
+    """Pairs of sentences as ids.
+
+    texts: the training pairs as text, needed only when subwords are sampled or with `links`, those of their words.
+    """
 
     train: ParallelShards
     dev: ParallelShards | None
     texts: Sequence[tuple[str, str]] | None = None
+    links: WordLinks | None = None
 
 
 class Translation(TrainingDefaults):
@@ -58,7 +65,8 @@ class Translation(TrainingDefaults):
 
     With a sampling rate the subwords of each epoch are sampled anew (Kudo 2018; Provilkov et al. 2020); a pair that
     would become longer than `max_length` keeps the subwords it has without. Lengths count the end of the sentence and
-    the ids before it, but the last of a target's start stands where the end of a target is not read.
+    the ids before it, but the last of a target's start stands where the end of a target is not read. guided: how the
+    data's links are learned.
 
     Raises: NlpcliError when the tokenizer has nothing to sample from.
     """
@@ -84,8 +92,10 @@ class Translation(TrainingDefaults):
         seed: int = 1,
         sampling: float = 0.0,
         like_length: bool = True,
+        guided: GuidedAlignment | None = None,
     ) -> None:
-        self.train, self.dev, self.texts = data.train, data.dev, data.texts
+        self.train, self.dev, self.texts, self.links = data.train, data.dev, data.texts, data.links
+        self.guided = guided
         self.tokenizers = (sides.source, sides.target)
         self.batch_tokens = batch_tokens
         self.loss_settings = loss_settings
@@ -105,6 +115,12 @@ class Translation(TrainingDefaults):
         if sampling:
             for one in self.tokenizers:  # raises now, not in the first step
                 one.encode(["a"], sampling=sampling, rng=np.random.default_rng(0))
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells the training data, links included, from others."""
+        own = self.train.fingerprint
+        return own if self.links is None else f"{own}+{self.links.fingerprint}"
 
     def __len__(self) -> int:
         return len(self.selected)
@@ -126,7 +142,21 @@ class Translation(TrainingDefaults):
             drawn = zip(item, *encoded, strict=True)
             pairs = [self.train.pair(i) if self._too_long(x, y) else (x, y) for i, x, y in drawn]
             return self._batch(pairs)
-        return self._batch([self.train.pair(i) for i in item])
+        batch = self._batch([self.train.pair(i) for i in item])
+        return batch if self.links is None else self._linked(batch, item, self.links)
+
+    def _linked(self, batch: PairBatch, item: np.ndarray, links: WordLinks) -> PairBatch:
+        """The batch with the links of its pairs."""
+        assert self.texts is not None and self.guided is not None  # they come with links
+        words = []
+        for one, side in zip(self.tokenizers, zip(*(self.texts[i] for i in item), strict=True), strict=True):
+            _, spans = one.encode_with_offsets(side)
+            words.append([words_of_spans(text, found) for text, found in zip(side, spans, strict=True)])
+        rows = [token_links(links.of(i), *of_pair) for i, *of_pair in zip(item, *words, strict=True)]
+        return with_links(
+            batch, rows, source_start=len(self.source_start), target_start=len(self.target_start),
+            step=self.guided.head.step,
+        )  # fmt: skip
 
     def _batch(self, pairs: Sequence[tuple[Ids, Ids]]) -> PairBatch:
         source, target = self.tokenizers
@@ -138,7 +168,10 @@ class Translation(TrainingDefaults):
         return max(np.array([len(source), len(target)]) + self.around) > self.max_length
 
     def loss(self, model: EncoderDecoder, batch: PairBatch, carry: None = None) -> tuple[Loss, None]:
-        return pair_loss(model, batch, self.loss_settings), None
+        if batch.links is None:
+            return pair_loss(model, batch, self.loss_settings), None
+        assert self.guided is not None  # it comes with links
+        return guided_loss(model, batch, self.loss_settings, self.guided), None
 
     def evaluate(self, model: EncoderDecoder, device: torch.device) -> Iterator[Loss]:
         """Losses without smoothing, every pair of the dev set once, however long."""

@@ -9,21 +9,18 @@ from hypothesis import strategies as st
 
 from nlpcli.attention.hooks import recording
 from nlpcli.decoding.cross_attention import (
-    NO_WORD,
-    READ,
-    STEPS,
     Attending,
-    choose_layer,
     cross_attentions,
     forced_weights,
     gradient_weights,
     pharaoh,
     word_weights,
     words_of_pieces,
-    words_of_spans,
 )
 from nlpcli.errors import NlpcliError
+from nlpcli.models.alignment_head import READ, STEPS, choose_layer
 from nlpcli.objectives.source_target_batches import pad
+from nlpcli.text.words_of_tokens import NO_WORD, words_of_spans
 
 
 def test_the_layer_is_the_last_but_one_unless_it_is_chosen(transformer):

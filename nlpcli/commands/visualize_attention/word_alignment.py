@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nlpcli.decoding.aligner import Aligner, Look, Pair
     from nlpcli.decoding.alignment_symmetrization import Links
     from nlpcli.decoding.translation_model import TranslationModel
+    from nlpcli.models.alignment_head import AlignmentHead
 
 ARGMAX, AUTO = "argmax", "auto"
 METHODS = (ARGMAX, "intersection", "union", "grow-diag", "grow-diag-final", "grow-diag-final-and")
@@ -44,7 +45,8 @@ class Aligning:
     this with the best target word of every source word, see `symmetrised`. None: argmax, or `DEFAULT_METHOD` with
     `reverse`. gradient: gradient times attention decides, not attention. layer: the decoder layer that is looked at,
     from 1; two, of the model and of the reverse one; "auto": those which agree best in the first `WINDOW` pairs;
-    None: the last but one, of gradients all. step: of `STEPS`, see `nlpcli.decoding.cross_attention.word_weights`.
+    None: the last but one, of gradients all. step: of `STEPS`, see `nlpcli.decoding.cross_attention.word_weights`;
+    None: predict. A head that was trained by links is looked at unless gradient, layer or step is given.
 
     Raises: NlpcliError for unknown choices and for settings that have no effect.
     """
@@ -56,7 +58,7 @@ class Aligning:
     method: str | None = None
     gradient: bool = False
     layer: Layer = None
-    step: str = "predict"
+    step: str | None = None
     batch_tokens: int | None = None
     device: str = "auto"
     threads: int | None = None
@@ -64,7 +66,7 @@ class Aligning:
     def __post_init__(self) -> None:
         if self.method is not None and self.method not in METHODS:
             raise unknown("alignment method", self.method, METHODS)
-        if self.step not in STEPS:
+        if self.step is not None and self.step not in STEPS:
             raise unknown("step", self.step, STEPS)
         if self.reverse is None and isinstance(self.layer, tuple):
             raise NlpcliError(
@@ -76,7 +78,7 @@ class Aligning:
                 "--layer auto needs a reverse model",
                 hint="add --reverse-model with a model that translates in the opposite direction, or name a layer",
             )
-        if self.gradient and self.step != "predict":
+        if self.gradient and self.step not in (None, "predict"):
             raise NlpcliError(f"--gradient works only with --step predict, not {self.step}")
         if [*self.sources, self.target].count(STDIN) > 1:
             raise NlpcliError("standard input can be read only once, as source or as target")
@@ -107,9 +109,9 @@ def align(job: Aligning, *, say: Callable[[str], None], warn: Callable[[str], No
         check_opens(path)
     from nlpcli.decoding.cross_attention import pharaoh
 
-    directions = [_Direction(_aligner(job, job.model, say=say, warn=warn))]
+    directions = [_direction(job, job.model, say=say, warn=warn)]
     if job.reverse is not None:
-        directions.append(_Direction(_aligner(job, job.reverse, say=say, warn=warn), backwards=True))
+        directions.append(replace(_direction(job, job.reverse, say=say, warn=warn), backwards=True))
     windows = _windows(_read_pairs(job))
     first = next(windows, [])
     looks = _looks(job, directions, first, say=say)
@@ -120,9 +122,13 @@ def align(job: Aligning, *, say: Callable[[str], None], warn: Callable[[str], No
 
 @dataclass(frozen=True)
 class _Direction:
-    """An aligner whose arrays are (target words, source words) of the text, though its model may translate back."""
+    """An aligner whose arrays are (target words, source words) of the text, though its model may translate back.
+
+    head: the head of its model that was trained by links, None where there is none.
+    """
 
     aligner: Aligner
+    head: AlignmentHead | None = None
     backwards: bool = False
 
     def shares(self, pairs: Sequence[Pair], looks: Sequence[Look]) -> list[list[np.ndarray]]:
@@ -149,8 +155,11 @@ def _combined(job: Aligning, found: list[list[np.ndarray]]) -> Iterator[Links]:
         yield links if method == ARGMAX else symmetrised(links, links_of_sources(weights), method)
 
 
-def _aligner(job: Aligning, model: Path | None, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Aligner:
+def _direction(
+    job: Aligning, model: Path | None, *, say: Callable[[str], None], warn: Callable[[str], None]
+) -> _Direction:
     from nlpcli.decoding.aligner import Aligner, AlignerSettings
+    from nlpcli.models.alignment_head import AlignmentHead
     from nlpcli.training.device import prepare
 
     path = locate(TRANSLATION, model, say=say)
@@ -163,10 +172,11 @@ def _aligner(job: Aligning, model: Path | None, *, say: Callable[[str], None], w
         **({} if job.batch_tokens is None else {"batch_tokens": job.batch_tokens}),
     )
     found = cast("TranslationModel", loaded.model)  # `locate` gives no other
-    return Aligner(
+    aligner = Aligner(
         found, loaded.tokenizer.for_targets(), settings, device=machine.device, warn=warn,
         source_tokenizer=loaded.source_tokenizer or loaded.tokenizer,
     )  # fmt: skip
+    return _Direction(aligner, AlignmentHead.of(loaded.info))
 
 
 # --- where to look -----------------------------------------------------------------------------------------------
@@ -180,7 +190,11 @@ def _looks(
     if isinstance(job.layer, str):  # AUTO
         return _agreeing(job, directions, pairs, say=say)
     layers = job.layer if isinstance(job.layer, tuple) else (job.layer,) * len(directions)
-    return [Look(layer, job.step, job.gradient) for layer in layers]
+    chosen = job.gradient or job.layer is not None or job.step is not None
+    return [
+        Look(layer, job.step or STEPS[0], job.gradient) if chosen or direction.head is None else Look.at(direction.head)
+        for direction, layer in zip(directions, layers, strict=True)
+    ]
 
 
 def _agreeing(
@@ -194,7 +208,7 @@ def _agreeing(
     looks, found = [], []
     for direction in directions:
         depth = len(cross_attentions(direction.aligner.model))
-        looks.append([Look(layer, job.step, job.gradient) for layer in range(1, depth + 1)])
+        looks.append([Look(layer, job.step or STEPS[0], job.gradient) for layer in range(1, depth + 1)])
         found.append([[*map(direction.links, arrays)] for arrays in direction.shares(pairs, looks[-1])])
     values = {
         (i, j): agreement(forward, backward)

@@ -11,7 +11,7 @@ import numpy as np
 
 from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig, TrainingConfig
-from nlpcli.config.task_settings import ExamplesConfig, HeadConfig, TuningConfig
+from nlpcli.config.task_settings import ALIGNMENT_SETTINGS, ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.data.progress import followed
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.decoding_settings import tuned_info
@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from nlpcli.training.trainer_values import Outcome
 
 UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.sentences",
-           "data.format", "data.document_mask", "data.subword_sampling", *SCHEDULED_SAMPLING)  # fmt: skip
+           "data.format", "data.document_mask", "data.subword_sampling", *SCHEDULED_SAMPLING,
+           *ALIGNMENT_SETTINGS)  # fmt: skip
 
 
 class Scoring(Protocol):

@@ -14,6 +14,13 @@ from nlpcli.data.progress import followed
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.decoding_settings import tuned_info
 from nlpcli.runs.dev_samples import Shown, digest
+from nlpcli.runs.finetuning.dev_alignments import (
+    ALIGNED,
+    DevAlignments,
+    check_alignment,
+    guided_alignment,
+    training_links,
+)
 from nlpcli.runs.finetuning.example_reading import shared_words
 from nlpcli.runs.finetuning.task_training import warner
 from nlpcli.runs.init_from_model import Start, info_of, open_start
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from nlpcli.models.build import AnyModel
     from nlpcli.models.transformer import EncoderDecoder
     from nlpcli.objectives.scheduled_sampling import ScheduledSampling
     from nlpcli.tasks.translation import Translation, TranslationSides
@@ -50,7 +58,9 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
 
     warn_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS), listener)
     _check_sampling(config)
-    check_metric(config, (*MEASURED, "bleu"))
+    check_alignment(config)
+    aligned = ALIGNED if config.alignment.dev_links else ()
+    check_metric(config, (*MEASURED, "bleu", *aligned))
     _check_parallel(config.data.train, config.data.dev, warner(listener))
     folder = choose_run(request, config, "translation")
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
@@ -71,13 +81,23 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         counted(len(task), "training pair") + (f"; left out {task.left_out:,}, empty or too long" * bool(task.left_out))
     )
     measured = MeasuredTranslations(task, config, sides, machine.device)
+
+    def build() -> AnyModel:
+        model = preparation.build(config.model)
+        if task.guided is not None:
+            task.guided.head.check(model)
+        return model
+
     outcome = train(
         TrainingRun(request, config, folder, machine, listener),
         PreparedTraining(
-            _objective(task, config), tokenizer, lambda: preparation.build(config.model), preparation,
-            info={**tuned_info(info, config.decoding), "task": "translation", "decoding": config.decoding.model_dump()},
+            _objective(task, config), tokenizer, build, preparation,
+            info={
+                **tuned_info(info, config.decoding), "task": "translation", "decoding": config.decoding.model_dump(),
+                **({} if task.guided is None else {"alignment": task.guided.head.describe()}),
+            },
             evaluate=measured, measured=measured.names, signatures=measured.signatures, shown=measured.shown,
-            fingerprint=task.train.fingerprint, source_tokenizer=separate,
+            fingerprint=task.fingerprint, source_tokenizer=separate,
         ),
     )  # fmt: skip
     return folder, outcome
@@ -109,9 +129,10 @@ def _task(config: RunConfig, sides: TranslationSides) -> Translation:
     shards = ParallelShards.build(source, target, sides.source, **encoding)
     dev_source, dev_target = config.data.dev
     dev = ParallelShards.build(dev_source, dev_target, sides.source, **encoding)
-    sampling = config.data.subword_sampling
+    sampling, guided = config.data.subword_sampling, guided_alignment(config)
+    texts = list(read_parallel(source, target)) if sampling or guided is not None else None
     return Translation(
-        TranslationData(shards, dev, list(read_parallel(source, target)) if sampling else None),
+        TranslationData(shards, dev, texts, training_links(config, texts)),
         sides,
         batch_tokens=config.training.batch_tokens,
         max_length=config.data.max_length,
@@ -119,6 +140,7 @@ def _task(config: RunConfig, sides: TranslationSides) -> Translation:
         seed=config.training.seed,
         sampling=sampling,
         like_length=config.training.batching == "length",
+        guided=guided,
     )
 
 
@@ -197,6 +219,7 @@ def _conventions(config: RunConfig, start: Start | None, run: Path, separate: To
             return {}
         start = open_start(config.init)  # the run was interrupted before its model was first kept
     info = dict(start.info)
+    info.pop("alignment", None)  # a head that is no longer trained forgets its links
     if info.get("source_start") and has_new_source_encoder(config, start):
         assert separate is not None  # of the new source encoder
         info["source_start"] = [separate.special.bos]
@@ -204,13 +227,15 @@ def _conventions(config: RunConfig, start: Start | None, run: Path, separate: To
 
 
 class MeasuredTranslations:
-    """A translator's loss, perplexity and, where it is measured, BLEU on the dev set; `shown` has what it wrote."""
+    """A translator's loss and perplexity on the dev set and, where they are measured, BLEU and the errors of its
+    alignment head; `shown` has what it wrote."""
 
     def __init__(self, task: Translation, config: RunConfig, sides: TranslationSides, device: torch.device) -> None:
         self.task, self.sides, self.device = task, sides, device
         self.translated = DevTranslations(config, sides, device)
         self.measures_bleu = config.training.bleu_sentences > 0
-        self.names = (*MEASURED, *["bleu"] * self.measures_bleu)
+        self.aligned = DevAlignments.of(task, config, device)
+        self.names = (*MEASURED, *["bleu"] * self.measures_bleu, *(ALIGNED if self.aligned else ()))
         self.signatures: dict[str, str] = {}
         self.shown = Shown(config.training.samples)
 
@@ -224,6 +249,9 @@ class MeasuredTranslations:
             score = self.translated.bleu(output)
             metrics["bleu"] = score.value
             self.signatures["bleu"] = f"{score.signature}|{self.translated.signature}"
+        if self.aligned is not None:
+            metrics |= self.aligned(model)
+            self.signatures |= self.aligned.signatures
         return metrics
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nlpcli import presets
 from nlpcli.config.schema import NoiseConfig, RunConfig
-from nlpcli.config.task_settings import EXAMPLE_SETTINGS
+from nlpcli.config.task_settings import ALIGNMENT_SETTINGS, EXAMPLE_SETTINGS
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.corpus import Corpus
 from nlpcli.runs.init_from_model import Start, open_start
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences", "training.bleu_beam_size",
            "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize",
-           "training.batching", *SCHEDULED_SAMPLING)  # fmt: skip
+           "training.batching", *SCHEDULED_SAMPLING, *ALIGNMENT_SETTINGS)  # fmt: skip
 _OF_SOME = (*(f"noise.{name}" for name in NoiseConfig.model_fields),
             "data.sentences", "data.format", "data.document_mask", "data.eval_stride", "training.r_drop")  # fmt: skip
 

@@ -10,8 +10,9 @@ from nlpcli.attention.hooks import recording
 from nlpcli.commands.visualize_attention.collect_maps import Looker, look
 from nlpcli.commands.visualize_attention.permutation_inputs import ranks
 from nlpcli.commands.visualize_attention.request import Given, Looking
-from nlpcli.decoding.cross_attention import choose_layer, cross_attentions
+from nlpcli.decoding.cross_attention import cross_attentions
 from nlpcli.errors import NlpcliError
+from nlpcli.models.alignment_head import choose_layer
 from nlpcli.runs.open_model import open_model
 from nlpcli.visualization.attention_data import Side
 from nlpcli.visualization.transformations import is_self_attention
