@@ -51,13 +51,15 @@ class TranslationSides:
 class TranslationData:
     """Pairs of sentences as ids.
 
-    texts: the training pairs as text, needed only when subwords are sampled or with `links`, those of their words.
+    texts: the training pairs as text, needed only when subwords are sampled or with `links`, those of their words;
+    guided: how these are learned.
     """
 
     train: ParallelShards
     dev: ParallelShards | None
     texts: Sequence[tuple[str, str]] | None = None
     links: WordLinks | None = None
+    guided: GuidedAlignment | None = None
 
 
 class Translation(TrainingDefaults):
@@ -65,8 +67,7 @@ class Translation(TrainingDefaults):
 
     With a sampling rate the subwords of each epoch are sampled anew (Kudo 2018; Provilkov et al. 2020); a pair that
     would become longer than `max_length` keeps the subwords it has without. Lengths count the end of the sentence and
-    the ids before it, but the last of a target's start stands where the end of a target is not read. guided: how the
-    data's links are learned.
+    the ids before it, but the last of a target's start stands where the end of a target is not read.
 
     Raises: NlpcliError when the tokenizer has nothing to sample from.
     """
@@ -92,10 +93,9 @@ class Translation(TrainingDefaults):
         seed: int = 1,
         sampling: float = 0.0,
         like_length: bool = True,
-        guided: GuidedAlignment | None = None,
     ) -> None:
         self.train, self.dev, self.texts, self.links = data.train, data.dev, data.texts, data.links
-        self.guided = guided
+        self.guided = data.guided
         self.tokenizers = (sides.source, sides.target)
         self.batch_tokens = batch_tokens
         self.loss_settings = loss_settings

@@ -135,6 +135,8 @@ def test_links_that_do_not_fit_are_refused_before_anything_is_written(call, fold
     assert "links of the training pairs are missing" in error
     error = call(*finetune("none", 2, "--align-train", "train.links", **{"data.subword_sampling": 0.1}), status=2)
     assert "data.subword_sampling and alignment.links (--align-train) can't be used together" in error
+    error = call(*finetune("none", 2, "--align-train", "train.links", **{"training.r_drop": 1}), status=2)
+    assert "training.r_drop and alignment.links" in error
     error = call(*finetune("none", 2, "--align-train", "train.links", **{"alignment.head": 3}), status=2)
     assert "alignment.head is 3" in error
     assert not (folder / "none").exists()

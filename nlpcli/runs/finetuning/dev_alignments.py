@@ -35,6 +35,7 @@ def check_alignment(config: RunConfig) -> None:
     others = {
         "data.subword_sampling": config.data.subword_sampling > 0,
         "training.scheduled_sampling": config.training.scheduled_sampling != "none",
+        "training.r_drop": config.training.r_drop > 0,
         "training.activation_checkpointing": config.training.activation_checkpointing,
         "hard attention that samples positions": config.model.samples_attention,
     }

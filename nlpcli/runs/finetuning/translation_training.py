@@ -132,7 +132,7 @@ def _task(config: RunConfig, sides: TranslationSides) -> Translation:
     sampling, guided = config.data.subword_sampling, guided_alignment(config)
     texts = list(read_parallel(source, target)) if sampling or guided is not None else None
     return Translation(
-        TranslationData(shards, dev, texts, training_links(config, texts)),
+        TranslationData(shards, dev, texts, training_links(config, texts), guided),
         sides,
         batch_tokens=config.training.batch_tokens,
         max_length=config.data.max_length,
@@ -140,7 +140,6 @@ def _task(config: RunConfig, sides: TranslationSides) -> Translation:
         seed=config.training.seed,
         sampling=sampling,
         like_length=config.training.batching == "length",
-        guided=guided,
     )
 
 
