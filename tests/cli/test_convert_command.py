@@ -103,7 +103,7 @@ def test_there_and_back_nothing_changes(call, tmp_path):
     status, out, err = call("convert", "b", "c", "--json")
     assert status == 0, err
     assert json.loads(out) | {"parameters": 0} == {
-        "out": "c", "form": "nlpcli", "model": "encoder-decoder", "parameters": 0, "left_out": [],
+        "out": "c", "form": "nlpcli", "model": "encoder-decoder", "parameters": 0, "left_out": [], "note": "",
         "vocab_size": load_model(tmp_path / "a").tokenizer.vocab_size,
     }  # fmt: skip
     first, last = load_model(tmp_path / "a"), load_model(tmp_path / "c")

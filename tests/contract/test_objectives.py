@@ -29,7 +29,7 @@ def test_an_objective_says_what_it_is_trained_with_and_measured_by(name):
     assert measures[0] == "loss" and len(set(measures)) == len(measures)
     spec.check(config, {name: 1.0})
     sections = {key.split(".")[0] for key in (*spec.reads(config, {name: 1.0}), *spec.options)}
-    assert sections <= {"noise", "data"}
+    assert sections <= {"noise", "data", "training"}
 
 
 def test_every_synonym_leads_to_an_objective_and_belongs_to_one_only():
