@@ -95,11 +95,11 @@ class _Measured:
 
     metric: Any
     hypotheses: list[Any]
-    gold: list[list[Any]]  # reference sets
+    references: list[list[Any]]
     suffix: str
 
     def score(self, resampling: Resampling | None) -> Score:
-        return self.metric.corpus(self.hypotheses, self.gold, resampling)
+        return self.metric.corpus(self.hypotheses, self.references, resampling)
 
 
 def final_scores(run: Run, resampling: Resampling | None) -> list[Final]:
@@ -133,7 +133,7 @@ def paired_scores(baseline: Run, run: Run, resampling: Resampling) -> tuple[list
         if why := _not_pairable(one, other, first, second):
             missing.append(f"{run.name} and {baseline.name} have no paired test of {name}, because {why}")
             continue
-        before, after = first.metric.compare(first.hypotheses, [second.hypotheses], first.gold, resampling)
+        before, after = first.metric.compare(first.hypotheses, [second.hypotheses], first.references, resampling)
         if after.p_value is None:
             missing.append(f"{run.name} and {baseline.name} have no paired test of {name}, because it has no p-value")
             continue
@@ -162,8 +162,8 @@ def measured_again(run: Run, name: str) -> _Measured | None:
     try:
         if kind in _OF_MEANS:
             return _of_parts(items, name, options["of"], kind)
-        hypotheses, gold = _PREPARE.get(kind, _plain)(items)
-        return _Measured(_metric(kind, options), hypotheses, gold, str(how.get("suffix", "")))
+        hypotheses, references = _PREPARE.get(kind, _plain)(items)
+        return _Measured(_metric(kind, options), hypotheses, references, str(how.get("suffix", "")))
     except (KeyError, TypeError, ValueError, NlpcliError):  # of another version, or damaged
         return None
 
@@ -205,8 +205,8 @@ def _same(items: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[list[Any]
 
 def _texts(items: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[list[Any]]]:
     """Texts with one reference or several."""
-    gold = [[item["reference"]] if isinstance(item["reference"], str) else item["reference"] for item in items]
-    return [item["output"] for item in items], reference_sets(gold)
+    references = [[item["reference"]] if isinstance(item["reference"], str) else item["reference"] for item in items]
+    return [item["output"] for item in items], reference_sets(references)
 
 
 _PREPARE = {
@@ -231,7 +231,7 @@ def _not_pairable(one: Outputs, other: Outputs, first: _Measured, second: _Measu
     if isinstance(first.metric, PartMean):
         same = all(a[1] == b[1] for a, b in zip(first.hypotheses, second.hypotheses, strict=True))
         return "" if same else "the text was split into different parts"
-    if not isinstance(first.gold[0][0], bool) and first.gold != second.gold:
+    if not isinstance(first.references[0][0], bool) and first.references != second.references:
         return "their references differ"
     if first.metric.__class__ is not second.metric.__class__ or _settings(first.metric) != _settings(second.metric):
         return "it was measured in different ways"

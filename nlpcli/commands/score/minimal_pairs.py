@@ -92,7 +92,7 @@ def score_minimal_pairs(request: PairsRequest, *, say: Callable[[str], None]) ->
     A causal model is asked for Σ_t log p(x_t | x_<t) of all tokens of a sentence after the token that its texts begin
     with; a masked language model for the pseudo-log-likelihood. Memory does not grow with the number of pairs.
 
-    model: a folder; None stands for the newest run of a language model, which `say` is told.
+    model: a folder; None stands for the newest run of a language model, whose name is passed to `say`.
     Raises: NlpcliError for other kinds of models, sentences that are too long for one, and files that can't be read.
     """
     scorer = _scorer(request, say)

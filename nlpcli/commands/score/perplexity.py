@@ -83,7 +83,7 @@ def perplexity_of(
     Of a masked language model the pseudo-perplexity (Salazar et al. 2020), `pseudo_perplexity` and so on: each token of
     a document is masked in turn.
 
-    model: a folder; None stands for the newest run of a language model, which `say` is told.
+    model: a folder; None stands for the newest run of a language model, whose name is passed to `say`.
     Raises: NlpcliError for other kinds of models, settings the model has no use for or no positions for, and for files
     that can't be read or hold fewer than two tokens.
     """

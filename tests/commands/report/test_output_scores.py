@@ -153,7 +153,7 @@ def test_a_run_differs_from_itself_by_nothing_and_from_another_with_the_metrics_
     assert not missing and {p.metric for p in found} == set(first.info["metrics"])
     for p in found:
         one, other = measured_again(first, p.metric), measured_again(second, p.metric)
-        _, after = one.metric.compare(one.hypotheses, [other.hypotheses], one.gold, RESAMPLING)
+        _, after = one.metric.compare(one.hypotheses, [other.hypotheses], one.references, RESAMPLING)
         assert p.p_value == after.p_value and p.items == SIZE
         assert p.difference == pytest.approx(
             second.info["metrics"][p.metric] - first.info["metrics"][p.metric], abs=1e-5
