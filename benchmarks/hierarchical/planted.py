@@ -60,7 +60,7 @@ def attention_on(run: Path, rows: list[tuple[str, int, str]]) -> float:
     from nlpcli.commands.visualize_attention.request import Given, Looking
 
     texts = (Given(text) for _, _, text in rows)
-    seen = look(Looking(model=run, device="cpu", threads=1), texts, say=print, warn=print)
+    seen = look(Looking(model=run, device="cpu", threads=1), texts, notify=print, warn=print)
     pairs = zip(rows, seen, strict=True)
     return float(np.mean([found.site("sentences").weights[0][0, 0, place] for (_, place, _), found in pairs]))
 

@@ -34,7 +34,7 @@ def quiet(text: str) -> None:
 
 
 def ours(model: Path, engine: str | None) -> Embed:
-    embedder = Embedder(Vectors(model=model, normalize=True, device="cpu", threads=1, engine=engine), say=quiet)
+    embedder = Embedder(Vectors(model=model, normalize=True, device="cpu", threads=1, engine=engine), notify=quiet)
     return lambda texts: np.concatenate(list(embed_texts(embedder, iter(texts), warn=quiet)))
 
 

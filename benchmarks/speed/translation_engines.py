@@ -39,7 +39,7 @@ def ours(run: Path, engine: str, beam: int, quantization: str | None = None) -> 
         device="cpu",
         threads=1,
     )
-    translator = open_translator(job, say=lambda text: None, warn=lambda text: None)
+    translator = open_translator(job, notify=lambda text: None, warn=lambda text: None)
     return lambda lines: [found.text for found in translator.translate(lines)]
 
 

@@ -22,7 +22,7 @@ _OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*)")
 _NAMES = {"set": "settings", "as": "part", "ref": "references"}
 
 
-def say(text: str) -> None:
+def notify(text: str) -> None:
     """A message, such as which default is taken, for the logger `nlpcli`."""
     _LOG.info("%s", text)
 

@@ -13,10 +13,10 @@ from nlpcli.api.arguments import (
     like,
     lines,
     needs,
+    notify,
     path,
     paths,
     python_names,
-    say,
     strings,
     warn,
 )
@@ -124,7 +124,7 @@ class Model:
             from nlpcli.commands.score.perplexity import Reading, perplexity_of
 
             name = str(Path(file))
-            found = perplexity_of(self._loaded, (name,), Reading(**given(**options), device=self.device), say=say)
+            found = perplexity_of(self._loaded, (name,), Reading(**given(**options), device=self.device), notify=notify)
             return {score.name: score for score in found[name]}
 
     @takes(MinimalPairsOptions)
@@ -151,7 +151,7 @@ class Model:
                 Resampling(**resampling) if options.get("confidence") else None,
                 device=self.device,
             )
-            return score_minimal_pairs(request, say=say).scores
+            return score_minimal_pairs(request, notify=notify).scores
 
 
 AnyModel = PathLike | Model
@@ -212,7 +212,7 @@ def translate(
             ensemble=[Path(folder) for folder in options.get("ensemble") or ()],
             scores=True,
         )
-        translator = open_translator(job, say=say, warn=warn)
+        translator = open_translator(job, notify=notify, warn=warn)
 
     def translations() -> Iterator[Translation]:
         from nlpcli.decoding.line_translator import Request
@@ -277,7 +277,7 @@ def generate(
             stop=(stops,) if isinstance(stops, str) else tuple(stops),
             **given(samples=options.get("num_samples")),
         )
-        generator = Generator(job, say=say, warn=warn)
+        generator = Generator(job, notify=notify, warn=warn)
 
     def continuations() -> Iterator[Continuation]:
         with python_names():
@@ -316,7 +316,7 @@ def predict(
         from nlpcli.commands.predict import Predicting, Predictor
 
         chosen = given(**{name: options.get(name) for name in ("part", "batch_tokens", "engine")})
-        predictor = Predictor(Predicting(**chosen, **_using(model, options)), say=say, warn=warn)
+        predictor = Predictor(Predicting(**chosen, **_using(model, options)), notify=notify, warn=warn)
 
     def predictions() -> Iterator[Prediction]:
         from nlpcli.commands.predict import parse_lines
@@ -383,7 +383,7 @@ def evaluate(
             **given(**chosen),
             **_using(model, options),
         )
-        found = recipe(job, say=say, warn=warn)
+        found = recipe(job, notify=notify, warn=warn)
     confusion = found.confusion and Confusion(tuple(found.confusion[0]), tuple(map(tuple, found.confusion[1])))
     worst = tuple(Mistake(one.place, one.error, one.expected, one.predicted, one.text) for one in found.worst)
     return Evaluation(found.model, found.examples, dict(found.scores), confusion, worst)
@@ -412,7 +412,7 @@ def embed(
         from nlpcli.runs.embedder import Embedder, Vectors
 
         chosen = {name: value for name, value in given(**options).items() if name not in ("device", "threads")}
-        embedder = Embedder(Vectors(**{**chosen, **_using(model, options)}), say=say)
+        embedder = Embedder(Vectors(**{**chosen, **_using(model, options)}), notify=notify)
 
     def vectors() -> Iterator[Vector]:
         from nlpcli.commands.embed import embed_texts

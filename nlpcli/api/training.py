@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlpcli.api.arguments import PathLike, assignments, exclusive, given, path, paths, python_names, say
+from nlpcli.api.arguments import PathLike, assignments, exclusive, given, notify, path, paths, python_names
 from nlpcli.api.options import FinetuneOptions, PretrainOptions, takes
 from nlpcli.api.results import Progress, Run
 from nlpcli.errors import NlpcliError
@@ -50,7 +50,7 @@ def pretrain(
         from nlpcli.runs.pretraining.pretrain import pretrain as recipe
         from nlpcli.runs.request_from_options import pretraining_request
 
-        request = pretraining_request(asked, command=_call("pretrain", asked, settings), say=say)
+        request = pretraining_request(asked, command=_call("pretrain", asked, settings), notify=notify)
         return _run(*recipe(request, _Listener(progress)))
 
 
@@ -90,7 +90,7 @@ def finetune(
         from nlpcli.runs.finetuning.finetune import finetune as recipe
         from nlpcli.runs.request_from_options import finetuning_request
 
-        request = finetuning_request(asked, command=_call("finetune", asked, settings), say=say)
+        request = finetuning_request(asked, command=_call("finetune", asked, settings), notify=notify)
         return _run(*recipe(request, _Listener(progress)))
 
 
@@ -120,10 +120,10 @@ class _Listener:
         self._share = 0.0
 
     def note(self, text: str) -> None:
-        say(text)
+        notify(text)
 
     def opened(self, run: Path) -> None:
-        say(f"run: {run}")
+        notify(f"run: {run}")
 
     def started(self, progress: LoopProgress, share: float) -> None:
         self._share = share
@@ -136,7 +136,7 @@ class _Listener:
         self._report(Progress(progress.step, progress.epoch, self._share, metrics=dict(metrics), improved=improved))
 
     def stopped(self, progress: LoopProgress, reason: str) -> None:
-        say(f"stopped after step {progress.step:,}: {reason}")
+        notify(f"stopped after step {progress.step:,}: {reason}")
 
     def _report(self, progress: Progress) -> None:
         if self._progress is not None:

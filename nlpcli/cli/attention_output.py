@@ -152,7 +152,7 @@ class AttentionOutput:
         for number, attention in enumerate(itertools.chain([first, second], attentions), start=1):
             path = self.out.with_name(f"{self.out.stem}-{number}{self.out.suffix}")
             _write_file(self._file(attention), path)
-            terminal.say(f"wrote {path}")
+            terminal.notify(f"wrote {path}")
 
     def _file(self, attention: Attention) -> bytes:
         if self.format == "npz":
@@ -193,7 +193,7 @@ class AttentionOutput:
         from nlpcli.visualization.terminal import table
 
         if texts > 1:
-            terminal.say(f"these are means over {counted(texts, 'text')}")
+            terminal.notify(f"these are means over {counted(texts, 'text')}")
         self.write_lines([table(numbers, width=self.width, color=self.color, unicode=has_unicode())])
 
     # --- out -----------------------------------------------------------------------------------------------------

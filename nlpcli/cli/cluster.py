@@ -86,7 +86,7 @@ def command(
     )
     if "-" in job.files:
         terminal.announce_stdin()
-    found = cluster(job, say=terminal.say, warn=terminal.warn)
+    found = cluster(job, notify=terminal.notify, warn=terminal.warn)
     if summary:
         for number, (size, place) in enumerate(zip(found.sizes, found.central.tolist(), strict=True), start=1):
             text = found.texts[place]

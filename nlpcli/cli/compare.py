@@ -159,7 +159,7 @@ def _write(results: Results, format: str) -> None:
             terminal.write_report(name)
             _write_lines(results_table.text_lines(matrix))
         for note in found.notes:
-            terminal.say(note)
+            terminal.notify(note)
 
 
 def _width() -> int | None:

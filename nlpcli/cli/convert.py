@@ -101,7 +101,7 @@ def command(
     if target is None:
         raise NlpcliError("no output folder is given", hint=f"add it: nlpcli convert {source} OUT")
     done = convert(Conversion(source, target, to, allow_pickle, overwrite, max_length, tuple(attention), quantization))
-    terminal.say(
+    terminal.notify(
         f"{done.out}: {done.model}, {counted(done.parameters, 'parameter')}, {counted(done.vocab_size, 'token')}"
     )
     if done.left_out:
@@ -110,7 +110,7 @@ def command(
             f"these weights are not used by the model and were left out: {', '.join(done.left_out[:_SHOWN])}{more}"
         )
     if done.note:
-        terminal.say(f"note: {done.note}")
+        terminal.notify(f"note: {done.note}")
     if json:
         from dataclasses import asdict
 

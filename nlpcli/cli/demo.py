@@ -29,15 +29,15 @@ def command(
     from nlpcli.commands import demo
 
     files = demo.prepare(out)
-    terminal.say(f"The sample data is in {out / 'data'}; all other files are written to {out}.")
+    terminal.notify(f"The sample data is in {out / 'data'}; all other files are written to {out}.")
     steps = demo.steps(out, files, minutes)
     for number, step in enumerate(steps, start=1):
         for line in ("", f"[{number}/{len(steps)}] {step.title}:", "", f"  {step.line}", ""):
-            terminal.say(line)
+            terminal.notify(line)
         status = step.run()
         if status != 0:
-            terminal.say(f"nlpcli: step {number} of the demo failed with status {status}")
-            terminal.say(f"  hint: the results of the earlier steps are in {out}")
+            terminal.notify(f"nlpcli: step {number} of the demo failed with status {status}")
+            terminal.notify(f"  hint: the results of the earlier steps are in {out}")
             raise typer.Exit(status if status > 0 else 128 - status)
     examples = demo.examples(out, files)
     if json:
@@ -68,4 +68,4 @@ Next steps:
   nlpcli demo --minutes 30 --out demo-30     run the demo with more training time
   nlpcli finetune --help                     train on your own data"""
     for line in text.splitlines():
-        terminal.say(line)
+        terminal.notify(line)

@@ -51,7 +51,7 @@ def _draw_positions(output: AttentionOutput, subject: str, value: str, options: 
 
     given = options.drawing
     if options.positions_of_model:
-        _write_matrix(output, learned_matrix(options.reading["--model"], given["--length"], say=terminal.say))
+        _write_matrix(output, learned_matrix(options.reading["--model"], given["--length"], notify=terminal.notify))
         return
     length, causal = given["--length"] or _LENGTH, given["--causal"]
     if subject == "--pattern":

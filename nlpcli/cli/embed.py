@@ -146,12 +146,12 @@ def command(
     if tokens:
         _words(job, output, static, similarity, json=json)
         return
-    width, portions = embed(job, objects=suffix != ".npy", say=terminal.say, warn=terminal.warn)
+    width, portions = embed(job, objects=suffix != ".npy", notify=terminal.notify, warn=terminal.warn)
     if suffix == ".npy":
         from nlpcli.data.vector_files import write_vectors
 
         count = write_vectors(output, (block for _, block in portions), width)
-        terminal.say(f"{output}: {counted(count, 'vector')} of dimension {width}")
+        terminal.notify(f"{output}: {counted(count, 'vector')} of dimension {width}")
         return
     _write(
         (
@@ -181,7 +181,7 @@ def _suffix(output: Path | None, tokens: bool, similarity: bool) -> str | None:
 def _words(job: Embedding, output: Path | None, static: bool, similarity: bool, *, json: bool) -> None:
     from nlpcli.commands.embed import MOST_COMPARED, compare, embed_words, word_line
 
-    portions = embed_words(job, say=terminal.say, warn=terminal.warn)
+    portions = embed_words(job, notify=terminal.notify, warn=terminal.warn)
     if not similarity:
         _write(([word_line(one, static=static) for one in portion] for portion in portions), output)
         return

@@ -132,7 +132,7 @@ def command(
             "--predictions has no effect without --suite", hint="to predict other data: nlpcli predict FILE"
         )
     with terminal.evaluation("evaluate"):
-        result = evaluate(job, say=terminal.say, warn=terminal.warn)
+        result = evaluate(job, notify=terminal.notify, warn=terminal.warn)
     if json:
         terminal.write_json(result.as_dict())
     else:

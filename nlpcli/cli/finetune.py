@@ -255,7 +255,7 @@ def command(
         suite_options.finetune(given, lambda kind: suite_request(given, kind, command=line))
         return None
     suite_options.refuse_only(only)
-    request = finetuning_request({**given, "task": task or task_name}, command=line, say=terminal.say)
+    request = finetuning_request({**given, "task": task or task_name}, command=line, notify=terminal.notify)
     with training_options.watched("finetune", seeds=seeds) as watcher:
         if seeds is not None:
             _seeds(request, seeds, watcher, json=json)

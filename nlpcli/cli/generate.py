@@ -237,7 +237,7 @@ def command(
         device=device,
         threads=threads,
     )
-    generator = Generator(job, say=terminal.say, warn=terminal.warn)
+    generator = Generator(job, notify=terminal.notify, warn=terminal.warn)
     if len(prompt) == 1 and num_samples == 1 and not json and not stop and sys.stdout.isatty():
         _type(generator, prompt[0], echo)
         return
@@ -274,7 +274,7 @@ def _solve(job: Prompting, *, json: bool, echo: bool, seeded: bool) -> None:
         terminal.warn("--seed has no effect without --shots, because nothing is sampled")
     if job.data == "-" or job.examples == "-":
         terminal.announce_stdin()
-    prompter = Prompter(job, say=terminal.say, warn=terminal.warn)
+    prompter = Prompter(job, notify=terminal.notify, warn=terminal.warn)
     for portion in prompter.answers():
         for answer in portion:
             if json:
@@ -283,7 +283,7 @@ def _solve(job: Prompting, *, json: bool, echo: bool, seeded: bool) -> None:
                 terminal.write_line(answer.line())
         terminal.stdout().flush()
     for score in prompter.scores(Resampling()):
-        terminal.say(score.line())
+        terminal.notify(score.line())
 
 
 def _prompts(given: list[str]) -> Iterable[str]:

@@ -43,12 +43,12 @@ def write_pairs(files: Sequence[str], given: Mapping[str, Any], form: Form) -> N
         _write_each(request, form)
         return
     with terminal.evaluation("score"):
-        report = score_minimal_pairs(request, say=terminal.say)
+        report = score_minimal_pairs(request, notify=terminal.notify)
     if form.json:
         terminal.write_json(report.as_dict())
     elif form.score_only:
         terminal.write_line(f"{report.scores.mean.value:.{form.decimals}f}")
-        terminal.say(report.scores.mean.signature)
+        terminal.notify(report.scores.mean.signature)
     else:
         _write_tables(report.scores, form.decimals)
 
@@ -57,7 +57,7 @@ def _write_each(request: PairsRequest, form: Form) -> None:
     """A line for each pair: the log-probability of the acceptable sentence, a tab, that of the other one."""
     from nlpcli.commands.score.minimal_pairs import scored_pairs
 
-    for scored in scored_pairs(request, say=terminal.say):
+    for scored in scored_pairs(request, notify=terminal.notify):
         if form.json:
             terminal.write_json(scored.as_dict())
         else:

@@ -103,7 +103,7 @@ def command(
     def lines() -> Iterator[list[str]]:
         from json import dumps
 
-        for task, window in predict(job, say=terminal.say, warn=terminal.warn):
+        for task, window in predict(job, notify=terminal.notify, warn=terminal.warn):
             portion = []
             for example, prediction in window:
                 if json:

@@ -151,7 +151,7 @@ def command(
     from nlpcli.runs.pretraining import pretrain as recipe
     from nlpcli.runs.request_from_options import pretraining_request
 
-    request = pretraining_request(given, command=training_options.command_line(), say=terminal.say)
+    request = pretraining_request(given, command=training_options.command_line(), notify=terminal.notify)
     with training_options.watched("pretrain", trains=show is None) as watcher:
         if show is not None:
             _print(recipe.show(request, show, watcher), json=json)

@@ -95,7 +95,7 @@ def command(
         resampling=resampling if drawn else None,
         samples=samples,
     )
-    report = make_report(request, say=terminal.say)
+    report = make_report(request, notify=terminal.notify)
     columns, colors = width or _columns(out), theme or "light"
     if out is None:
         terminal.stdout().write(text_of(report, form, width=columns, unicode=not ascii, theme=colors))

@@ -194,7 +194,7 @@ def command(
         names, files = recipe.split_metric(files)
     if not names:
         names = ("bleu",)
-        terminal.say("the metric is bleu, which is the default; --metric chooses another one (chrf, ter, wer, …)")
+        terminal.notify("the metric is bleu, which is the default; --metric chooses another one (chrf, ter, wer, …)")
     request = recipe.ScoreRequest(
         hypotheses=files or ("-",),
         references=tuple(references),
@@ -282,7 +282,7 @@ def _write_perplexity(
     if "-" in files:
         terminal.announce_stdin()
     with terminal.evaluation("score"):
-        found = perplexity_of(model, files, reading, say=terminal.say)
+        found = perplexity_of(model, files, reading, notify=terminal.notify)
     rows = [SystemScore(file, score.name, score) for file, scores in found.items() for score in scores]
     if json:
         terminal.write_json({"scores": [{"file": row.system, **row.score.as_dict()} for row in rows]})

@@ -22,7 +22,7 @@ def write_sentences(
     for number, (item, row) in enumerate(found):
         if not number:
             for score in row:
-                terminal.say(score.signature)
+                terminal.notify(score.signature)
         if json:
             text = {"text": item} if isinstance(item, str) else {}
             scores = [score.as_dict(name) for name, score in zip(names, row, strict=True)]
@@ -36,7 +36,7 @@ def write_numbers(report: ScoreReport, decimals: int) -> None:
     for row in report.scores:
         terminal.write_line(f"{row.score.value:.{decimals}f}")
     for signature in dict.fromkeys(row.score.signature for row in report.scores):
-        terminal.say(signature)
+        terminal.notify(signature)
 
 
 def write_report(report: ScoreReport, decimals: int) -> None:

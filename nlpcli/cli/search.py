@@ -130,7 +130,7 @@ def command(
         positive=positive,
         window=1 if waiting else WINDOW,
     )
-    search = Search(job, say=terminal.say, warn=terminal.warn)
+    search = Search(job, notify=terminal.notify, warn=terminal.warn)
     if waiting and save_index is not None:
         return
     for portion in search.answers(queries or _lines()):

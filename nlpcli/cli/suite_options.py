@@ -26,7 +26,9 @@ def evaluate(name: str, job: Evaluating, *, only: Sequence[str], predictions: Pa
     from nlpcli.runs.suites.suite import evaluate_suite
 
     with terminal.evaluation("evaluate"):
-        report = evaluate_suite(name, job, only=only, predictions=predictions, say=terminal.say, warn=terminal.warn)
+        report = evaluate_suite(
+            name, job, only=only, predictions=predictions, notify=terminal.notify, warn=terminal.warn
+        )
     _write(report, json=json)
 
 
@@ -42,7 +44,7 @@ def finetune(given: Mapping[str, Any], request_for: Callable[[str], Request]) ->
 
     name, folder = given["suite"], _folder(given)
     out = given["out"] or choose_folder(name)
-    tell_suite_model(given, terminal.say)
+    tell_suite_model(given, terminal.notify)
     with training_options.watched("finetune", _again(given["out"], out)) as watcher:
         failed = finetune_suite(name, folder, out, request_for, watcher, only=given["only"] or ())
     for task, error in failed.items():
@@ -50,12 +52,12 @@ def finetune(given: Mapping[str, Any], request_for: Callable[[str], Request]) ->
     job = Evaluating((folder,), model=out, device=given["device"] or "auto", threads=given["threads"])
     try:
         with terminal.evaluation("evaluate"):
-            report = evaluate_suite(name, job, only=given["only"] or (), say=terminal.say, warn=terminal.warn)
+            report = evaluate_suite(name, job, only=given["only"] or (), notify=terminal.notify, warn=terminal.warn)
     except NlpcliError as error:  # data without a dev part: what was trained stays
         terminal.warn(error.message)
     else:
         _write(report, json=given["json"])
-    terminal.say(f"use the model of a task: nlpcli predict --model {shlex.quote(str(out))}/TASK FILE")
+    terminal.notify(f"use the model of a task: nlpcli predict --model {shlex.quote(str(out))}/TASK FILE")
     if failed:
         raise RunFailed(
             f"the training of {', '.join(failed)} failed",
@@ -114,7 +116,7 @@ def _again(folder: Path | None, out: Path) -> str:
 
 def _write(report: SuiteReport, *, json: bool) -> None:
     for path in report.written:
-        terminal.say(f"written: {path}")
+        terminal.notify(f"written: {path}")
     if json:
         terminal.write_json(report.as_dict())
         return

@@ -213,20 +213,20 @@ def stderr_console() -> Console:
 _TALK = 1900  # the most characters of a line
 
 
-def say(text: str) -> None:
+def notify(text: str) -> None:
     """A line on stderr."""
     print(sentence(text, _TALK), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
     """A line on stderr about something that is not as the user may expect."""
-    say(f"warning: {text}")
+    notify(f"warning: {text}")
 
 
 def announce_stdin() -> None:
     """Call before reading stdin: it reports what the program waits for to a user at a silent terminal."""
     if sys.stdin is not None and sys.stdin.isatty():
-        say("reading from standard input; press Ctrl-D to end the input")
+        notify("reading from standard input; press Ctrl-D to end the input")
 
 
 # --- progress ----------------------------------------------------------------------------------------------------
@@ -357,7 +357,7 @@ class _Lines:
         if self._total and self._before < completed < self._total:
             seconds = (now - self._start) / (completed - self._before)
             parts.append(f"{duration(seconds * (self._total - completed))} left")
-        say("  ".join(part for part in parts if part))
+        notify("  ".join(part for part in parts if part))
         self._said = self._latest
 
 

@@ -126,7 +126,7 @@ def train(
     with terminal.progress("reading lines") as shown:
         done = recipe.train(settings, on_line=shown.update)
     sampled = "" if done.lines == done.lines_read else f", sampled from {done.lines_read:,} (--max-lines)"
-    terminal.say(
+    terminal.notify(
         f"{out}: trained a {type_} tokenizer with {counted(done.tokenizer.vocab_size, 'token')} "
         f"on {counted(done.lines, 'line')}{sampled}, in {terminal.duration(done.seconds)}"
     )

@@ -119,7 +119,7 @@ def launched(count: int | None, *, alone: str | None = None) -> int | None:
         raise NlpcliError(f"--processes {count} is given to one of {there} processes", hint="leave out --processes")
     if there > 1 or count is None or count == 1:
         return None
-    return launch(sys.argv[1:], count, terminal.say)
+    return launch(sys.argv[1:], count, terminal.notify)
 
 
 def command_line() -> str:
@@ -139,15 +139,15 @@ class Watcher:
         self._steps: dict[str, int] = {}  # of each part of an evaluation, as the one before had them
 
     def note(self, text: str) -> None:
-        terminal.say(text)
+        terminal.notify(text)
 
     def opened(self, run: Path) -> None:
         self.run = run
-        terminal.say(f"run: {run}")
+        terminal.notify(f"run: {run}")
 
     def started(self, progress: Progress, share: float) -> None:
         if progress.step:
-            terminal.say(f"resuming after step {progress.step:,}")
+            terminal.notify(f"resuming after step {progress.step:,}")
         self._place = (share, f"step {progress.step:,}")
         self._bar = self._stack.enter_context(terminal.progress(self._name, total=1.0, completed=share))
 
@@ -168,11 +168,13 @@ class Watcher:
     def evaluated(self, progress: Progress, metrics: Mapping[str, float], improved: bool) -> None:
         short = {name: value for name, value in metrics.items() if not name.startswith(("word_", "byte_"))}
         shown = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in short.items())
-        terminal.say(f"step {progress.step:,} (epoch {progress.epoch}): {shown}{'  (best so far)' if improved else ''}")
+        terminal.notify(
+            f"step {progress.step:,} (epoch {progress.epoch}): {shown}{'  (best so far)' if improved else ''}"
+        )
 
     def stopped(self, progress: Progress, reason: str) -> None:
         self.close()
-        terminal.say(f"stopped after step {progress.step:,}, {terminal.duration(progress.seconds)}: {reason}")
+        terminal.notify(f"stopped after step {progress.step:,}, {terminal.duration(progress.seconds)}: {reason}")
 
     def close(self) -> None:
         self._stack.close()
@@ -196,9 +198,9 @@ def watched(
     except KeyboardInterrupt:
         watcher.close()
         if trains and watcher.run is None:
-            terminal.say(f"training had not begun; start it with: {again or command_line()}")
+            terminal.notify(f"training had not begun; start it with: {again or command_line()}")
         elif trains:
-            terminal.say(f"resume with: {again or _resuming(command, watcher.run, seeds)}")
+            terminal.notify(f"resume with: {again or _resuming(command, watcher.run, seeds)}")
         raise
     finally:
         watcher.close()
@@ -212,8 +214,8 @@ def _resuming(command: str, run: Path | None, seeds: int | None) -> str:
 
 def report(run: Path, outcome: Outcome, *, json: bool, use: str) -> None:
     """The end of a run: its best checkpoint, and how to use it."""
-    terminal.say(f"best checkpoint: {outcome.kept}, in {run}")
-    terminal.say(f"use it: {use}")
+    terminal.notify(f"best checkpoint: {outcome.kept}, in {run}")
+    terminal.notify(f"use it: {use}")
     if json:
         from nlpcli.runs.train import record_of
 

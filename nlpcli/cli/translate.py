@@ -282,7 +282,7 @@ def _lines(job: Translating, layout: Layout) -> Iterator[list[str]]:
 
     shown = not job.line_buffered and sys.stderr.isatty() and not sys.stdout.isatty()
     number, start = 0, time.monotonic()
-    windows = translate(job, say=terminal.say, warn=terminal.warn)
+    windows = translate(job, notify=terminal.notify, warn=terminal.warn)
     with terminal.progress("lines") if shown else _unseen() as bar:
         for window in windows:
             lines = [line for i, item in enumerate(window, number) for line in layout.lines(item, i)]

@@ -322,7 +322,7 @@ def _draw(output: AttentionOutput, job: Looking, showing: Showing, given: Iterat
     from nlpcli.commands.visualize_attention.collect_maps import look
     from nlpcli.commands.visualize_attention.selection import has_chosen, mean_numbers, shown, told
 
-    attentions = look(job, given, say=terminal.say, warn=terminal.warn)
+    attentions = look(job, given, notify=terminal.notify, warn=terminal.warn)
     if stats:
         from nlpcli.visualization.transformations import statistics
 
@@ -335,7 +335,7 @@ def _draw(output: AttentionOutput, job: Looking, showing: Showing, given: Iterat
             few = output.shows_few(attention, showing)
             found = shown(attention, showing, few=few)
             if few and number == 0 and has_chosen(attention, found, showing):
-                terminal.say(
+                terminal.notify(
                     f"this is {told(attention, found)}; select others with --site, --layer and --head, "
                     "or see all with --format html"
                 )
@@ -356,4 +356,4 @@ def _align(output: AttentionOutput, given: Texts, options: Options, *, device: s
             layer=parse_layer(",".join(layers) if layers else None), step=aligning["--step"],
             device=device, threads=threads,
         )  # fmt: skip
-        output.write_lines(line for lines in align(job, say=terminal.say, warn=terminal.warn) for line in lines)
+        output.write_lines(line for lines in align(job, notify=terminal.notify, warn=terminal.warn) for line in lines)

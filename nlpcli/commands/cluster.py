@@ -64,7 +64,7 @@ class Clusters:
         return np.bincount(self.groups)[1:].tolist()
 
 
-def cluster(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Clusters:
+def cluster(job: Clustering, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> Clusters:
     """The groups of the lines.
 
     Vectors are compared by their directions. Sources: Lloyd 1982 (k-means, begun as Arthur and Vassilvitskii 2007 do,
@@ -74,7 +74,7 @@ def cluster(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str]
     """
     optional("sklearn.cluster", "cluster", "clustering")
     check_files(job.files)
-    texts, vectors = _read(job, say=say, warn=warn)
+    texts, vectors = _read(job, notify=notify, warn=warn)
     if not texts:
         raise NlpcliError(f"there are no lines to cluster in {', '.join(job.files)}")
     rows = unit_float32(vectors)
@@ -82,7 +82,9 @@ def cluster(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str]
     return _ordered(texts, rows, labels)
 
 
-def _read(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str], None]) -> tuple[list[str], np.ndarray]:
+def _read(
+    job: Clustering, *, notify: Callable[[str], None], warn: Callable[[str], None]
+) -> tuple[list[str], np.ndarray]:
     lines = read_texts(Embedding(tuple(job.files)))
     if job.vectors is not None:
         vectors = finite_vectors(job.vectors)
@@ -94,8 +96,8 @@ def _read(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str], 
                 hint="name the file that the vectors were made from",
             )
         return texts, np.asarray(vectors)
-    embedder = Embedder(job.settings, say=say)
-    say(f"vectors: {embedder.describe()}")
+    embedder = Embedder(job.settings, notify=notify)
+    notify(f"vectors: {embedder.describe()}")
     texts, blocks = [], [np.empty((0, embedder.width), dtype=np.float32)]
     for window in windows(fitted(embedder, lines, lambda line: line.text)):
         texts += [line.text for line in window]

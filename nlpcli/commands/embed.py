@@ -61,7 +61,7 @@ def embed_texts(embedder: Embedder, texts: Iterator[str], *, warn: Callable[[str
 
 
 def embed(
-    job: Embedding, *, objects: bool = True, say: Callable[[str], None], warn: Callable[[str], None]
+    job: Embedding, *, objects: bool = True, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> tuple[int, Iterator[tuple[list[Input], np.ndarray]]]:
     """The numbers of a vector, and lines with their vectors (n, width) in the portions in which they are ready.
 
@@ -72,8 +72,8 @@ def embed(
     added = (job.output_field,) if objects else ()
     check_files(job.files)
     check_first(job.files, job.format, job.field, added)
-    embedder = Embedder(job.vectors, say=say)
-    say(f"vectors: {embedder.describe()}")
+    embedder = Embedder(job.vectors, notify=notify)
+    notify(f"vectors: {embedder.describe()}")
 
     def portions() -> Iterator[tuple[list[Input], np.ndarray]]:
         lines = fitted(embedder, read_texts(job, added), _text)
@@ -105,7 +105,7 @@ def _with_vectors(record: dict[str, Any], **vectors: np.ndarray) -> str:
 # --- words -------------------------------------------------------------------------------------------------------
 
 
-def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Iterator[list[Word]]:
+def embed_words(job: Embedding, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> Iterator[list[Word]]:
     """The words of the lines with their vectors, in order, in the portions in which they are ready.
 
     Words are runs of letters, digits and what joins them (don't, well-known), single signs, and single characters of
@@ -114,9 +114,9 @@ def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[s
     Raises: NlpcliError for bad input, after all words before it were given, and when no word of `only` is found.
     """
     check_files(job.files)
-    embedder = Embedder(job.vectors, say=say)
+    embedder = Embedder(job.vectors, notify=notify)
     piece = "mean of the word's tokens" if job.word == "mean" else "first token of the word"
-    say(f"vectors of words: dimension {embedder.width}, {piece}, {embedder.states}")
+    notify(f"vectors of words: dimension {embedder.width}, {piece}, {embedder.states}")
     compute = WordsOf(_finder, job.only, job.word)
     number, found = 0, 0
     for window, of_lines in embed_windows(embedder, job.vectors, windows(read_texts(job)), compute, job.processes):

@@ -14,7 +14,7 @@ from nlpcli.runs.task_evaluation import Evaluating, Evaluation, _check_confusion
 from nlpcli.runs.task_model import columns_of, open_task, task_class
 
 
-def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Evaluation:
+def evaluate(job: Evaluating, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> Evaluation:
     """Predicts every example and measures the predictions.
 
     Labels the model doesn't know are named with their places and count as mistakes; so are texts that are cut, or
@@ -22,7 +22,7 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
 
     Raises: NlpcliError for data that can't be read, with file and line, and for no data.
     """
-    source = locate_task(job.model, say=say)
+    source = locate_task(job.model, notify=notify)
     parts = description_of(source).get("parts")
     if parts and job.part is None:
         raise NlpcliError(

@@ -59,7 +59,7 @@ class Predicting:
 
 
 def predict(
-    job: Predicting, *, say: Callable[[str], None], warn: Callable[[str], None]
+    job: Predicting, *, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[tuple[Any, list[tuple[Example, dict]]]]:
     """The task, and examples with their predictions, in the portions in which they are ready.
 
@@ -71,20 +71,20 @@ def predict(
     if list(job.files).count(STDIN) > 1:
         raise NlpcliError("standard input can be read only once")
     if job.processes > 1 and not job.line_buffered:
-        yield from _in_processes(job, say=say, warn=warn)
+        yield from _in_processes(job, notify=notify, warn=warn)
         return
-    predictor = Predictor(job, say=say, warn=warn)
-    for window in predictor.windows(read_unlabelled(predictor.applied, job, say=say)):
+    predictor = Predictor(job, notify=notify, warn=warn)
+    for window in predictor.windows(read_unlabelled(predictor.applied, job, notify=notify)):
         yield predictor.applied.task, window
 
 
 def _in_processes(
-    job: Predicting, *, say: Callable[[str], None], warn: Callable[[str], None]
+    job: Predicting, *, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[tuple[Any, list[tuple[Example, dict]]]]:
     """As `predict`, by several processes, each of which predicts whole windows. The model here only reads examples."""
-    reader = Predictor(replace(job, device="cpu"), say=say, warn=warn)
+    reader = Predictor(replace(job, device="cpu"), notify=notify, warn=warn)
     job = replace(job, model=reader.applied.loaded.path)
-    examples = read_unlabelled(reader.applied, job, say=say)
+    examples = read_unlabelled(reader.applied, job, notify=notify)
     windows = iter(lambda: list(islice(examples, WINDOW)), [])
     for window, warnings in in_processes(windows, _PredictionWork(job), job.processes):
         for warning in warnings:
@@ -101,7 +101,7 @@ class _PredictionWork:
     def open(self, number: int, threads: int) -> Callable[[list[Example]], Any]:
         warnings: list[str] = []
         job = replace(self.job, device=device_of(self.job.device, number), threads=self.job.threads or threads)
-        predictor = Predictor(job, say=lambda text: None, warn=warnings.append)
+        predictor = Predictor(job, notify=lambda text: None, warn=warnings.append)
 
         def predict_window(window: list[Example]) -> tuple[list[tuple[Example, dict]], list[str]]:
             warnings.clear()
@@ -116,8 +116,8 @@ class Predictor:
     Raises: NlpcliError when there is no such model, and for options without effect on the task.
     """
 
-    def __init__(self, job: Predicting, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
-        source = locate_task(job.model, say=say)
+    def __init__(self, job: Predicting, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        source = locate_task(job.model, notify=notify)
         self._job, self._warn = job, warn
         self._cut: set[str] = set()  # places, in the window that is read
         for file in job.files:
@@ -181,7 +181,7 @@ def format_of(path: str, format: str, json_format: str) -> str:
     return _BY_SUFFIX.get(inner_suffix(path), "lines") if format == "auto" else format
 
 
-def read_unlabelled(applied: Applied, job: Predicting, *, say: Callable[[str], None]) -> Iterator[Example]:
+def read_unlabelled(applied: Applied, job: Predicting, *, notify: Callable[[str], None]) -> Iterator[Example]:
     """The examples in the files of `job`, without their labels."""
     from nlpcli.data.table_rows import separator_note
 
@@ -192,7 +192,7 @@ def read_unlabelled(applied: Applied, job: Predicting, *, say: Callable[[str], N
             continue
         columns = replace(columns_of(applied.loaded, job.columns, format), blank_lines=True)
         if note := separator_note(path, format):
-            say(note)
+            notify(note)
         for example in applied.task.read(path, columns, labelled=False):
             yield replace(example, label=None)
 

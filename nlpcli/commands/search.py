@@ -99,9 +99,9 @@ class Answer(NamedTuple):
 
 
 class Search:
-    """A corpus ready to be searched. `say` reports where vectors come from, `warn` what was left out."""
+    """A corpus ready to be searched. `notify` reports where vectors come from, `warn` what was left out."""
 
-    def __init__(self, job: Searching, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
+    def __init__(self, job: Searching, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self.job = job
         check_files([*job.corpus, *([] if job.texts is None else [job.texts])])
         place, settings = job.vectors, job.settings
@@ -117,9 +117,9 @@ class Search:
             texts = list(read_lines(place / TEXTS if job.texts is None else job.texts))
             _check_lengths(vectors, texts, job)
             given = vectors, texts
-        self.rerank = None if job.rerank is None else _Reranker(job.rerank, job, say=say)
-        self.embedder = Embedder(settings, say=say)
-        say(f"vectors: {self.embedder.describe()}")
+        self.rerank = None if job.rerank is None else _Reranker(job.rerank, job, notify=notify)
+        self.embedder = Embedder(settings, notify=notify)
+        notify(f"vectors: {self.embedder.describe()}")
         if given is None:
             given = self._embedded(warn)
         else:
@@ -133,7 +133,7 @@ class Search:
         self.index = make_index(self.kind, self.vectors, file)
         if job.save_index is not None:
             self.save(job.save_index)
-            say(f"the index was written to {job.save_index} ({counted(len(self.texts), 'line')}, {self.kind})")
+            notify(f"the index was written to {job.save_index} ({counted(len(self.texts), 'line')}, {self.kind})")
 
     def answers(self, queries: Iterable[str]) -> Iterator[list[Answer]]:
         """The hits for each query, in order, in the portions in which they are ready; none for a blank query."""
@@ -225,7 +225,7 @@ class Search:
 class _Reranker:
     """A cross-encoder: it reads query and hit together."""
 
-    def __init__(self, model: Path, job: Searching, *, say: Callable[[str], None]) -> None:
+    def __init__(self, model: Path, job: Searching, *, notify: Callable[[str], None]) -> None:
         from nlpcli.runs.task_model import BATCH_TOKENS, open_task
 
         settings = job.settings
@@ -235,7 +235,7 @@ class _Reranker:
         self.label: str | None = None
         if task.answer == "label" and task.labels:
             self.label = _positive(task.labels, job.positive)
-            say(f"hits are reranked by the probability of '{self.label}' ({model})")
+            notify(f"hits are reranked by the probability of '{self.label}' ({model})")
         elif task.answer != "score":
             raise NlpcliError(
                 f"{model} is a model for {task.name}, which can't score pairs of texts",
@@ -246,7 +246,7 @@ class _Reranker:
                 f"--positive has no effect on {model}, which predicts scores", hint="leave out --positive"
             )
         else:
-            say(f"hits are reranked by the score of {model}")
+            notify(f"hits are reranked by the score of {model}")
 
     def reranked(self, queries: Sequence[str], hits: list[list[Hit]], top: int) -> list[list[Hit]]:
         from nlpcli.data.examples import Example

@@ -88,13 +88,13 @@ class WordVector:
 
 
 class Embedder:
-    """A model that turns texts into vectors. `say` reports which model was taken, if none was named.
+    """A model that turns texts into vectors. `notify` reports which model was taken, if none was named.
 
     width: the numbers of a vector. cut: how many texts so far were longer than `max_length` tokens.
     """
 
-    def __init__(self, settings: Vectors, *, say: Callable[[str], None]) -> None:
-        source = settings.model if settings.model is not None else _newest(say)
+    def __init__(self, settings: Vectors, *, notify: Callable[[str], None]) -> None:
+        source = settings.model if settings.model is not None else _newest(notify)
         from nlpcli.runs.onnx.choose_engine import device_for, engine_of, open_for
         from nlpcli.training.device import prepare
 
@@ -304,9 +304,9 @@ def _sentence_settings(source: Source, pooling: str | None) -> SentenceSettings:
     return SentenceSettings(facts.pooling, facts.normalize, facts.vector_length)
 
 
-def _newest(say: Callable[[str], None]) -> Path:
+def _newest(notify: Callable[[str], None]) -> Path:
     try:
         found = newest_run("similarity")
     except NlpcliError:
         found = newest_run("encoder")
-    return found.report("the newest encoder run", say)
+    return found.report("the newest encoder run", notify)

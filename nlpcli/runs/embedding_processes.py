@@ -81,7 +81,7 @@ class _EmbeddingWork(Generic[_Found]):
             device=device_of(self.settings.device, number),
             threads=self.settings.threads or threads,
         )
-        embedder = Embedder(settings, say=lambda text: None)
+        embedder = Embedder(settings, notify=lambda text: None)
         embedder.component = self.component
 
         def embed_texts(texts: list[str]) -> tuple[_Found, int]:

@@ -36,11 +36,11 @@ class Newest:
     path: Path
     remark: str = ""
 
-    def report(self, what: str, say: Callable[[str], None]) -> Path:
+    def report(self, what: str, notify: Callable[[str], None]) -> Path:
         """Names the model, and returns its folder. what: "the newest language model"."""
-        say(f"model: {self.path} ({what}; choose another one with --model)")
+        notify(f"model: {self.path} ({what}; choose another one with --model)")
         if self.remark:
-            say(self.remark)
+            notify(self.remark)
         return self.path
 
 
@@ -101,13 +101,13 @@ def _age(run: Path) -> tuple[int, str]:
     return (run / DESCRIPTION).stat().st_mtime_ns, run.name
 
 
-def locate(task: str, source: Source | None, *, say: Callable[[str], None]) -> Source:
-    """`source`, or the newest run for `task`, which `say` reports.
+def locate(task: str, source: Source | None, *, notify: Callable[[str], None]) -> Source:
+    """`source`, or the newest run for `task`, which `notify` reports.
 
     Raises: NlpcliError when there is no such model, or when it was trained for another task.
     """
     if source is None:
-        source = newest_run(task).report(f"the newest {_kind(task)}", say)
+        source = newest_run(task).report(f"the newest {_kind(task)}", notify)
     found = task_of(source)
     if found != task:
         path = folder_of(source)
@@ -116,8 +116,8 @@ def locate(task: str, source: Source | None, *, say: Callable[[str], None]) -> S
     return source
 
 
-def locate_task(source: Source | None, *, say: Callable[[str], None], root: Path = Path("runs")) -> Source:
-    """`source`, or the newest run that was fine-tuned for a task with labels, which `say` reports.
+def locate_task(source: Source | None, *, notify: Callable[[str], None], root: Path = Path("runs")) -> Source:
+    """`source`, or the newest run that was fine-tuned for a task with labels, which `notify` reports.
 
     Raises: NlpcliError when there is no such model, or when it was trained for something else.
     """
@@ -136,4 +136,4 @@ def locate_task(source: Source | None, *, say: Callable[[str], None], root: Path
             f"no model was given, and {root}/ contains no fine-tuned model",
             hint="name one with --model, or train one: nlpcli finetune --task classify --train train.tsv --dev dev.tsv",
         )
-    return found.report("the newest fine-tuned model", say)
+    return found.report("the newest fine-tuned model", notify)

@@ -21,7 +21,7 @@ from nlpcli.runs.resolve_settings import LIMITS
 from nlpcli.runs.training_request import Request
 from nlpcli.tasks import TASKS
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 _LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens")
 AUTO = "auto"
@@ -32,8 +32,8 @@ _LOOP = (*_LIMITS, "batch_tokens", "lr", "seed", "device", "precision", "threads
 # --- pretraining -------------------------------------------------------------------------------------------------
 
 
-def pretraining_request(given: Mapping[str, Any], *, command: str, say: Say) -> Request:
-    """The request of `nlpcli pretrain`. command: the call, as the model card shows it; `say` reports the defaults.
+def pretraining_request(given: Mapping[str, Any], *, command: str, notify: Notify) -> Request:
+    """The request of `nlpcli pretrain`. command: the call, as the model card shows it; `notify` reports the defaults.
 
     Raises: NlpcliError for an unknown objective or preset.
     """
@@ -43,18 +43,18 @@ def pretraining_request(given: Mapping[str, Any], *, command: str, say: Say) -> 
 
     model, config, resume = given.get("model"), given.get("config"), bool(given.get("resume"))
     preset, data, documents = given.get("preset"), given.get("data"), given.get("documents")
-    chosen, noise = _objective(given.get("objective"), given.get("noise"), say)
+    chosen, noise = _objective(given.get("objective"), given.get("noise"), notify)
     if not resume:
         chosen = chosen or _base_settings(given, None).get("objective")
         chosen = chosen or (_objective_of("noise.kinds") if noise else None)
     if not resume and config is None and preset is None:
         if chosen is None:
             chosen = DEFAULT_OBJECTIVE
-            say(f"objective: {chosen} (the default)")
+            notify(f"objective: {chosen} (the default)")
         preset = preset_for(chosen, noise, given.get("overrides") or ())
-        say(f"{'preset' if model is None else 'training settings of the preset'}: {preset} (the default)")
+        notify(f"{'preset' if model is None else 'training settings of the preset'}: {preset} (the default)")
     if not resume and not data:
-        data, documents = _sample_text(documents, chosen, _base_settings(given, config or preset), say)
+        data, documents = _sample_text(documents, chosen, _base_settings(given, config or preset), notify)
     base = None
     if model is not None and not resume and config is None:
         assert preset is not None  # as chosen above
@@ -80,7 +80,7 @@ def pretraining_request(given: Mapping[str, Any], *, command: str, say: Say) -> 
 
 
 def _sample_text(
-    documents: str | None, objective: str | None, settings: Mapping[str, Any], say: Say
+    documents: str | None, objective: str | None, settings: Mapping[str, Any], notify: Notify
 ) -> tuple[list[str] | None, str | None]:
     """The sample and how documents stand in it, where `settings` name no text; their settings of documents are kept."""
     from nlpcli.data.sample_data import sample_file
@@ -91,7 +91,7 @@ def _sample_text(
     data = str(sample_file("tinyshakespeare.txt.gz"))
     usual = spec_of(objective or settings.get("objective") or DEFAULT_OBJECTIVE).sample_documents
     documents = documents or _chosen_in(settings, "documents")
-    say(f"data: {data} (the sample data of nlpcli), data.documents: {documents or usual}")
+    notify(f"data: {data} (the sample data of nlpcli), data.documents: {documents or usual}")
     return [data], documents or usual
 
 
@@ -102,7 +102,7 @@ def _objective_of(setting: str) -> str:
     return next(name for name in OBJECTIVES if setting in OBJECTIVES.load(name).options)
 
 
-def _objective(objective: str | None, noise: str | None, say: Say) -> tuple[str | None, str | None]:
+def _objective(objective: str | None, noise: str | None, notify: Notify) -> tuple[str | None, str | None]:
     """The objective of this name or synonym, and the noise that goes with it where none was given."""
     from nlpcli.runs.pretraining import OBJECTIVES, parse, synonyms
 
@@ -114,35 +114,35 @@ def _objective(objective: str | None, noise: str | None, say: Say) -> tuple[str 
         return objective, noise
     found, usual = meant
     noise = noise or usual
-    say(f"objective: {found} ({objective})" + (f", noise: {noise}" if usual else ""))
+    notify(f"objective: {found} ({objective})" + (f", noise: {noise}" if usual else ""))
     return found, noise
 
 
 # --- fine-tuning -------------------------------------------------------------------------------------------------
 
 
-def finetuning_request(given: Mapping[str, Any], *, command: str, say: Say) -> Request:
-    """The request of `nlpcli finetune`. command: the call, as the model card shows it; `say` reports the defaults.
+def finetuning_request(given: Mapping[str, Any], *, command: str, notify: Notify) -> Request:
+    """The request of `nlpcli finetune`. command: the call, as the model card shows it; `notify` reports the defaults.
 
     Raises: NlpcliError for an unknown task or preset, and for a task without a sample when no data are named.
     """
     resume, config, mixture = bool(given.get("resume")), given.get("config"), given.get("mixture")
     train, dev = given.get("train"), given.get("dev")
-    chosen = _task(given.get("task"), say)
+    chosen = _task(given.get("task"), notify)
     if not resume:
         chosen = chosen or _base_settings(given, None).get("task")
     if not resume and config is None and chosen is None:
         chosen = MIXTURE_TASK if mixture else DEFAULT_TASK
-        say(f"task: {chosen} (the default)")
+        notify(f"task: {chosen} (the default)")
     named = bool(resume or train or mixture)
     start = _Start(chosen, given.get("model"), config, resume)
     if not named and not _chosen_in(_base_settings(given, start.base), "train"):
         start = replace(start, sample=True)
-    _report_model(start, say)
+    _report_model(start, notify)
     if start.sample:
         train, held_out = _sample_examples(chosen or _base_settings(given, start.base).get("task") or DEFAULT_TASK)
         dev = dev or held_out
-        say(f"data: {' and '.join(train)} (the sample data of nlpcli)")
+        notify(f"data: {' and '.join(train)} (the sample data of nlpcli)")
     return _task_request(
         given,
         start,
@@ -160,9 +160,9 @@ def suite_request(given: Mapping[str, Any], task: str, *, command: str) -> Reque
     return _task_request(given, _Start(task, given.get("model"), given.get("config"), resume=False), command=command)
 
 
-def tell_suite_model(given: Mapping[str, Any], say: Say) -> None:
+def tell_suite_model(given: Mapping[str, Any], notify: Notify) -> None:
     """Reports which preset a suite begins with, where no model was named."""
-    _report_model(_Start("classify", given.get("model"), given.get("config"), resume=False), say)
+    _report_model(_Start("classify", given.get("model"), given.get("config"), resume=False), notify)
 
 
 @dataclass(frozen=True)
@@ -206,11 +206,11 @@ class _Start:
         return defaults(task, init=init)
 
 
-def _report_model(start: _Start, say: Say) -> None:
+def _report_model(start: _Start, notify: Notify) -> None:
     """Reports which preset is taken where none was named."""
     if start.default is not None:
         random = "" if TASKS.load(start.task or DEFAULT_TASK).parallel_text else ", with random weights"
-        say(f"model: {start.default} (the default{random})")
+        notify(f"model: {start.default} (the default{random})")
 
 
 def _task_request(given: Mapping[str, Any], start: _Start, *, command: str, **more: Any) -> Request:
@@ -243,11 +243,11 @@ def _task_request(given: Mapping[str, Any], start: _Start, *, command: str, **mo
     )
 
 
-def _task(task: str | None, say: Say) -> str | None:
+def _task(task: str | None, notify: Notify) -> str | None:
     """The task of this name or synonym. Raises: NlpcliError for an unknown one."""
     found = None if task is None else TASKS.check(task)
     if found != task:
-        say(f"task: {found} ({task})")
+        notify(f"task: {found} ({task})")
     return found
 
 

@@ -109,7 +109,7 @@ class Translating:
 
 
 def translate(
-    job: Translating, *, say: Callable[[str], None], warn: Callable[[str], None]
+    job: Translating, *, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[list[Translation]]:
     """The translations in the order of the lines, in the portions in which they are ready.
 
@@ -122,19 +122,19 @@ def translate(
         check_opens(path)
     check_first(job.files, job.format, job.input_field, job.added)
     if job.processes > 1 and not job.line_buffered:
-        yield from _in_processes(job, say=say, warn=warn)
+        yield from _in_processes(job, notify=notify, warn=warn)
         return
-    yield from open_translator(job, say=say, warn=warn).windows(read_requests(job))
+    yield from open_translator(job, notify=notify, warn=warn).windows(read_requests(job))
 
 
 def _in_processes(
-    job: Translating, *, say: Callable[[str], None], warn: Callable[[str], None]
+    job: Translating, *, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[list[Translation]]:
     """As `translate`, by several processes, each of which translates whole windows."""
     from nlpcli.decoding.line_translator import windows_of
 
-    job = replace(job, model=folder_of(locate(TRANSLATION, job.model, say=say)))
-    fast = fast_folder(job, say)  # made before the processes look for it
+    job = replace(job, model=folder_of(locate(TRANSLATION, job.model, notify=notify)))
+    fast = fast_folder(job, notify)  # made before the processes look for it
     job = replace(job, engine=CTRANSLATE2 if fast else TORCH)
     work = _TranslationWork(job)
     for translations, warnings in in_processes(windows_of(read_requests(job), WINDOW), work, job.processes):
@@ -152,7 +152,7 @@ class _TranslationWork:
     def open(self, number: int, threads: int) -> Callable[[tuple[int, list[Request]]], Any]:
         warnings: list[str] = []
         job = replace(self.job, device=device_of(self.job.device, number), threads=self.job.threads or threads)
-        translator = open_translator(job, say=lambda text: None, warn=warnings.append)
+        translator = open_translator(job, notify=lambda text: None, warn=warnings.append)
         opened = list(warnings)
 
         def translate_window(window: tuple[int, list[Request]]) -> tuple[list[Translation], list[str]]:
@@ -164,16 +164,16 @@ class _TranslationWork:
         return translate_window
 
 
-def open_translator(job: Translating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> LineTranslator:
+def open_translator(job: Translating, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> LineTranslator:
     """The model and the search of a job, ready for requests, wherever they come from.
 
     Raises: NlpcliError when there is no such model, and for options that it has no use for.
     """
-    job = replace(job, model=locate(TRANSLATION, job.model, say=say))
+    job = replace(job, model=locate(TRANSLATION, job.model, notify=notify))
     if job.line_buffered and not job.threads:
         # One sentence alone is too little work for two threads, which then only wait for each other.
         job = replace(job, threads=1)
-    folder = fast_folder(job, say)
+    folder = fast_folder(job, notify)
     return _torch_translator(job, warn) if folder is None else _fast_translator(job, folder, warn)
 
 
@@ -199,7 +199,7 @@ def _torch_translator(job: Translating, warn: Callable[[str], None]) -> LineTran
 
 def _member(source: Path, first: LoadedModel, device: str) -> TranslationModel:
     """A further model of an ensemble. Raises: NlpcliError for one that reads or writes other ids than the first."""
-    loaded = open_model(locate(TRANSLATION, source, say=lambda text: None), device)
+    loaded = open_model(locate(TRANSLATION, source, notify=lambda text: None), device)
     pairs = [
         (getattr(model.tokenizer, "fingerprint", None), getattr(model.source_tokenizer, "fingerprint", None),
          model.info.get("source_start"), model.info.get("target_start"))
@@ -234,8 +234,8 @@ def _fast_translator(job: Translating, folder: Path, warn: Callable[[str], None]
     )  # fmt: skip
 
 
-def fast_folder(job: Translating, say: Callable[[str], None]) -> Path | None:
-    """The folder that CTranslate2 translates with; None where PyTorch translates. `say` gets the name of the engine.
+def fast_folder(job: Translating, notify: Callable[[str], None]) -> Path | None:
+    """The folder that CTranslate2 translates with; None where PyTorch translates. `notify` gets the name of the engine.
 
     Nothing here imports PyTorch but a conversion, so that a translation starts in a fraction of a second.
     Raises: NlpcliError where CTranslate2 is asked for and lacks something, naming it.
@@ -247,7 +247,7 @@ def fast_folder(job: Translating, say: Callable[[str], None]) -> Path | None:
 
     def with_torch(reason: str) -> None:
         if job.engine is not None:
-            say(f"engine: torch, because {reason}")
+            notify(f"engine: torch, because {reason}")
 
     if not installed():
         if demanded:
@@ -272,7 +272,7 @@ def fast_folder(job: Translating, say: Callable[[str], None]) -> Path | None:
         with_torch(f"CTranslate2 does not support {', '.join(obstacles)}")
         return None
     path = folder_of(job.model)
-    folder = ready_folder(path, description_of(job.model), job.quantization, say)
+    folder = ready_folder(path, description_of(job.model), job.quantization, notify)
     if folder is None and demanded:
         raise NlpcliError(
             f"the model {path} can't be converted for CTranslate2, because neither its folder nor the cache can be "
@@ -282,7 +282,7 @@ def fast_folder(job: Translating, say: Callable[[str], None]) -> Path | None:
     if folder is None:
         with_torch("no folder for CTranslate2 can be written")
     else:
-        say("engine: CTranslate2")
+        notify("engine: CTranslate2")
     return folder
 
 

@@ -78,7 +78,7 @@ def _obstacles(info: Mapping[str, Any], config: Any) -> list[str]:
 
 
 def ready_folder(
-    path: Path, info: Mapping[str, Any], quantization: str | None, say: Callable[[str], None]
+    path: Path, info: Mapping[str, Any], quantization: str | None, notify: Callable[[str], None]
 ) -> Path | None:
     """The folder for CTranslate2 of the model in `path`, made where there is none; None where it can't be written."""
     check_weights(path, info)
@@ -94,7 +94,7 @@ def ready_folder(
     loaded = load_model(path)
     for place in (own, common):
         if _written(place, loaded, quantization):
-            say(f"{place}: the model was converted for CTranslate2")
+            notify(f"{place}: the model was converted for CTranslate2")
             return place
     return None
 

@@ -116,7 +116,7 @@ def test_a_text_is_read_as_one_stream_or_in_windows_or_learnt_from(call, run):
 def test_the_share_of_a_text_that_is_read_is_known(call, run, reading):
     steps = []
     with following(lambda what, done, total: steps.append((done, total))):
-        perplexity_of(run, ["dev.txt"], Reading(device="cpu", **reading), say=print)
+        perplexity_of(run, ["dev.txt"], Reading(device="cpu", **reading), notify=print)
     assert steps == [(done, len(steps) - 1) for done in range(len(steps))]
 
 

@@ -109,7 +109,7 @@ with terminal.progress("training", total=4) as bar:
     for done in range(5):
         bar.update(done, "loss 2.5")
         time.sleep(0.1)
-    terminal.say("evaluated")
+    terminal.notify("evaluated")
     if "stop" in sys.argv:
         raise SystemExit(3)
 """

@@ -46,7 +46,7 @@ def test_every_synonym_leads_to_an_objective_and_belongs_to_one_only():
     [({}, "clm", None), ({"noise": "spans"}, "denoise", "spans"), ({"objective": "T5"}, "denoise", "spans")],
 )
 def test_options_lead_to_the_objective_that_they_belong_to(given, objective, noise):
-    settings = pretraining_request(given, command="x", say=lambda text: None).settings
+    settings = pretraining_request(given, command="x", notify=lambda text: None).settings
     assert settings["objective"] == objective and settings.get("noise", {}).get("kinds") == noise
 
 

@@ -75,7 +75,7 @@ def logits(model, tokenizer, example):
 def test_a_classifier_gives_its_own_probabilities_for_texts_and_pairs(foreign, kind, tmp_path):
     names = {0: "negative", 1: "neutral", 2: "positive"}
     folder, model, tokenizer = foreign(kind, id2label=names, label2id={name: i for i, name in names.items()})
-    assert locate_task(folder, say=print) == folder
+    assert locate_task(folder, notify=print) == folder
     convert(Conversion(folder, tmp_path / "ours"))
     for place in (folder, tmp_path / "ours"):
         applied = open_task(place, device="cpu")
@@ -145,7 +145,7 @@ def test_a_head_that_is_not_known_leaves_the_body(foreign):
     with pytest.raises(
         NlpcliError, match="is an encoder, but this command needs a model that was fine-tuned for a task"
     ):
-        locate_task(folder, say=print)
+        locate_task(folder, notify=print)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_sentences_are_as_probable_as_under_transformers(tokenizer_folders, tmp_
         Path(data).write_text(Path(data).read_text().replace("don't", "never"))
     model, tokenizer = write(tmp_path / "model", tokenizer_folders[kind], kind)
     request = PairsRequest((data,), tmp_path / "model", pll, device="cpu")
-    found = [value for scored in scored_pairs(request, say=print) for value in (scored.good, scored.bad)]
+    found = [value for scored in scored_pairs(request, notify=print) for value in (scored.good, scored.bad)]
     texts = [text for line in Path(data).read_text().splitlines() for text in line.split("\t")]
     if kind == "gpt2":
         wanted = [causal(model, tokenizer, text) for text in texts]

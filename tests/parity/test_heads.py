@@ -396,7 +396,7 @@ def test_vectors_of_texts_are_pooled_states_there(tuned, family, pooling):
         "last": states[range(len(TEXTS)), mask.sum(1) - 1],
     }[pooling]
     for folder in (run, out):
-        found = Embedder(Vectors(folder, device="cpu"), say=print).vectors(TEXTS)
+        found = Embedder(Vectors(folder, device="cpu"), notify=print).vectors(TEXTS)
         assert torch.allclose(torch.from_numpy(found), expected, atol=1e-4)
     assert open_task(out, device="cpu").predict(PAIRS[:1])[0]["score"] <= 1
     assert same_model(run, out)

@@ -38,7 +38,7 @@ def write(path, shape="encoder", head=None, kind="bpe", **info):
 
 
 def open_embedder(path, **settings):
-    return Embedder(Vectors(model=path, device="cpu", **settings), say=lambda text: None)
+    return Embedder(Vectors(model=path, device="cpu", **settings), notify=lambda text: None)
 
 
 @pytest.fixture(params=list(SHAPES))

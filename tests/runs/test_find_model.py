@@ -85,7 +85,7 @@ def test_every_command_without_a_model_passes_over_an_interrupted_run(tmp_path, 
     with open(tmp_path / "runs/part/model.yaml", "a") as file:
         file.write("problem: {}\n")
     messages = []
-    assert locate_task(None, say=messages.append) == Path("runs/good") and len(messages) == 2
+    assert locate_task(None, notify=messages.append) == Path("runs/good") and len(messages) == 2
     assert _newest(Looking(), messages.append) == Path("runs/good") and len(messages) == 4
     write_run(tmp_path / "runs/vectors", "similarity", age=9)
     write_training(tmp_path / "runs/later", finished=False, task="similarity")
@@ -102,16 +102,16 @@ def test_where_there_is_none_the_error_states_how_to_make_one(tmp_path, task, co
 def test_a_named_model_is_taken_without_a_word_and_the_newest_with_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path, messages = write_run(tmp_path / "runs" / "a", TRANSLATION), []
-    assert locate(TRANSLATION, path, say=messages.append) == path
+    assert locate(TRANSLATION, path, notify=messages.append) == path
     assert messages == []
-    assert locate(TRANSLATION, None, say=messages.append).resolve() == path
+    assert locate(TRANSLATION, None, notify=messages.append).resolve() == path
     assert "runs/a" in messages[0]
 
 
 def test_a_model_for_another_task_is_refused_with_its_own_command(tmp_path):
     path = write_run(tmp_path / "lm", LANGUAGE_MODEL)
     with pytest.raises(NlpcliError, match="is a language model, not a translation model") as caught:
-        locate(TRANSLATION, path, say=print)
+        locate(TRANSLATION, path, notify=print)
     assert caught.value.hint == f"use it with: nlpcli generate --model {path}"
     with pytest.raises(NlpcliError, match="is a model for tagging, not"):
-        locate(TRANSLATION, write_run(tmp_path / "tagger", "tagging"), say=print)
+        locate(TRANSLATION, write_run(tmp_path / "tagger", "tagging"), notify=print)

@@ -21,7 +21,7 @@ LINES = ["the cat sleeps on the mat", "a dog runs in the park", "the train leave
          "she sees the red house", "he writes a long letter", "the children play a game", "rain falls on the roof",
          "they eat bread and cheese", "the shop opens at ten", "an unknownword stands here", "the river is cold",
          "", "zzz"]  # fmt: skip
-QUIET = {"say": lambda text: None}
+QUIET = {"notify": lambda text: None}
 
 
 def write(path, architecture="skip-gram", **info):

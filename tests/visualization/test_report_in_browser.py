@@ -30,7 +30,7 @@ def written(tmp_path):
             log.write("dev", step, loss=10 / step**rate, bleu=rate * step, seconds=step)
             log.show("dev", step, [{"source": EVIL, "reference": "متن راست \ud83d", "output": f"{EVIL} {step} \x00"}])
         folders.append(folder)
-    return as_page(make_report(ReportRequest(tuple(folders)), say=print))
+    return as_page(make_report(ReportRequest(tuple(folders)), notify=print))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -58,7 +58,7 @@ def score_test(cell: Cell, test: HeldOut, listener: Listener) -> dict[str, Any]:
     listener.note(f"{cell.name}: translating {test.source}")
     output = [
         translation.candidates[0].text
-        for window in translate(job, say=listener.note, warn=listener.note)
+        for window in translate(job, notify=listener.note, warn=listener.note)
         for translation in window
     ]
     write_lines(cell.folder / OUTPUT, output)

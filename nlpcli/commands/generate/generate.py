@@ -98,10 +98,10 @@ class Continuation:
 
 
 class Generator:
-    """A language model ready to continue texts. `say` reports which model was taken, `warn` what was left out."""
+    """A language model ready to continue texts. `notify` reports which model was taken, `warn` what was left out."""
 
-    def __init__(self, job: Generating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
-        path = locate(LANGUAGE_MODEL, job.model, say=say)
+    def __init__(self, job: Generating, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        path = locate(LANGUAGE_MODEL, job.model, notify=notify)
         from nlpcli.models.packed_decoder import packed
         from nlpcli.training.device import prepare
 

@@ -124,10 +124,10 @@ _BLANK = Answer(None, None, "", 0)
 
 
 class Prompter:
-    """A model and a template, ready to go through the data once. `say` and `warn` receive messages for the user."""
+    """A model and a template, ready to go through the data once. `notify` and `warn` receive messages for the user."""
 
-    def __init__(self, job: Prompting, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
-        self.job, self.say, self.warn = job, say, warn
+    def __init__(self, job: Prompting, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        self.job, self.notify, self.warn = job, notify, warn
         self.template = read_template(job.template)
         for name in ("text", "text2"):
             if getattr(job.columns, name) is not None and name not in self.template.columns:
@@ -142,7 +142,7 @@ class Prompter:
 
         pool = [] if job.examples is None else [case for case in self._cases(job.examples) if case is not None]
         demonstrations = Demonstrations(pool, job.shots, job.seed)
-        folder = _model_path(job.model, say)
+        folder = _model_path(job.model, notify)
         self.machine = prepare(job.device, "float32", job.threads)
         self.loaded = _open(folder, str(self.machine.device))
         self.composer = _composer(self.template, self.loaded, demonstrations, warn)
@@ -191,7 +191,7 @@ class Prompter:
         from nlpcli.commands.generate.prompt_metrics import measure
 
         if not self._gold:
-            self.say("no example has a label, so no score is computed")
+            self.notify("no example has a label, so no score is computed")
             return []
         if self._unlabelled:
             have = "has no label and is" if self._unlabelled == 1 else "have no label and are"
@@ -273,11 +273,11 @@ class Prompter:
         ]
 
 
-def _model_path(path: Path | None, say: Callable[[str], None]) -> Path:
+def _model_path(path: Path | None, notify: Callable[[str], None]) -> Path:
     from nlpcli.runs.find_model import LANGUAGE_MODEL, locate
     from nlpcli.runs.open_model import folder_of
 
-    return folder_of(locate(LANGUAGE_MODEL, None, say=say)) if path is None else Path(path)
+    return folder_of(locate(LANGUAGE_MODEL, None, notify=notify)) if path is None else Path(path)
 
 
 def _open(path: Path, device: str) -> LoadedModel:

@@ -95,10 +95,10 @@ class Run:
         return f"step {self.info['step']}, so far" if "step" in self.info else "none yet"
 
 
-def find_runs(paths: Sequence[Path], say: Callable[[str], None]) -> list[Path]:
+def find_runs(paths: Sequence[Path], notify: Callable[[str], None]) -> list[Path]:
     """The folders of runs among `paths`; a folder that is none stands for the runs directly below it.
 
-    Of no paths, the newest run under runs/, which `say` reports.
+    Of no paths, the newest run under runs/, which `notify` reports.
     Raises: NlpcliError where there is none.
     """
     if not paths:
@@ -106,7 +106,7 @@ def find_runs(paths: Sequence[Path], say: Callable[[str], None]) -> list[Path]:
         if not below:
             raise NlpcliError("no run is given, and the folder runs/ contains none", hint="name one: nlpcli report RUN")
         newest = max(below, key=lambda run: (_changed(run), run.name))
-        say(f"run: {newest} (the newest{'' if read_card(newest) else ', not finished'})")
+        notify(f"run: {newest} (the newest{'' if read_card(newest) else ', not finished'})")
         return [newest]
     found: list[Path] = []
     for path in map(Path, paths):

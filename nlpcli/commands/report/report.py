@@ -88,12 +88,12 @@ class Report:
         return next((score for score in self.scores[run] if score.name == metric), None)
 
 
-def make_report(request: ReportRequest, *, say: Callable[[str], None]) -> Report:
+def make_report(request: ReportRequest, *, notify: Callable[[str], None]) -> Report:
     """Reads the runs and measures what they left.
 
     Raises: NlpcliError for folders that are no runs, unknown axes and metrics.
     """
-    paths = find_runs(request.runs, say)
+    paths = find_runs(request.runs, notify)
     with described_by(paths[0] if len(paths) == 1 else "a folder of the runs"):
         return _report_of(read_runs(paths), request)
 

@@ -86,16 +86,16 @@ class PairsReport:
         }
 
 
-def score_minimal_pairs(request: PairsRequest, *, say: Callable[[str], None]) -> PairsReport:
+def score_minimal_pairs(request: PairsRequest, *, notify: Callable[[str], None]) -> PairsReport:
     """The accuracy of a language model on minimal pairs, see `MinimalPairScores`.
 
     A causal model is asked for Σ_t log p(x_t | x_<t) of all tokens of a sentence after the token that its texts begin
     with; a masked language model for the pseudo-log-likelihood. Memory does not grow with the number of pairs.
 
-    model: a folder; None stands for the newest run of a language model, whose name is passed to `say`.
+    model: a folder; None stands for the newest run of a language model, whose name is passed to `notify`.
     Raises: NlpcliError for other kinds of models, sentences that are too long for one, and files that can't be read.
     """
-    scorer = _scorer(request, say)
+    scorer = _scorer(request, notify)
     counts = PairCounts()
     for scored in _scored(scorer, request.files):
         pair = scored.pair
@@ -103,9 +103,9 @@ def score_minimal_pairs(request: PairsRequest, *, say: Callable[[str], None]) ->
     return PairsReport(Path(scorer.loaded.path), counts.scores(scorer.protocol, request.resampling))
 
 
-def scored_pairs(request: PairsRequest, *, say: Callable[[str], None]) -> Iterator[ScoredPair]:
+def scored_pairs(request: PairsRequest, *, notify: Callable[[str], None]) -> Iterator[ScoredPair]:
     """Each pair with its log-probabilities, in order, as they are ready. Raises: as `score_minimal_pairs`."""
-    return _scored(_scorer(request, say), request.files)
+    return _scored(_scorer(request, notify), request.files)
 
 
 def _scored(scorer: _Scorer, files: Sequence[str]) -> Iterator[ScoredPair]:
@@ -144,12 +144,12 @@ class _Scorer(Protocol):
         ...
 
 
-def _scorer(request: PairsRequest, say: Callable[[str], None]) -> _Scorer:
+def _scorer(request: PairsRequest, notify: Callable[[str], None]) -> _Scorer:
     from nlpcli.training.device import prepare
 
     model = request.model
     if model is None or task_of(model) != _ENCODER:
-        model = locate(LANGUAGE_MODEL, model, say=say)
+        model = locate(LANGUAGE_MODEL, model, notify=notify)
     machine = prepare(request.device, "float32", request.threads)
     loaded = open_model(model, str(machine.device))
     check_one_tokenizer(loaded)

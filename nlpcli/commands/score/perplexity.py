@@ -74,7 +74,7 @@ class Reading:
 
 
 def perplexity_of(
-    model: Source | None, files: Sequence[str], reading: Reading | None = None, *, say: Callable[[str], None]
+    model: Source | None, files: Sequence[str], reading: Reading | None = None, *, notify: Callable[[str], None]
 ) -> dict[str, list[Score]]:
     """The scores of each file under a language model: `loss` in nats per token, `perplexity` per token,
     `word_perplexity`, `byte_perplexity` and `bits_per_byte`; every token but the first is predicted once, and the first
@@ -83,13 +83,13 @@ def perplexity_of(
     Of a masked language model the pseudo-perplexity (Salazar et al. 2020), `pseudo_perplexity` and so on: each token of
     a document is masked in turn.
 
-    model: a folder; None stands for the newest run of a language model, whose name is passed to `say`.
+    model: a folder; None stands for the newest run of a language model, whose name is passed to `notify`.
     Raises: NlpcliError for other kinds of models, settings the model has no use for or no positions for, and for files
     that can't be read or hold fewer than two tokens.
     """
     reading = reading or Reading()
     if model is None or task_of(model) != _ENCODER:
-        model = locate(LANGUAGE_MODEL, model, say=say)
+        model = locate(LANGUAGE_MODEL, model, notify=notify)
     from nlpcli.training.device import prepare
 
     machine = prepare(reading.device, "float32", reading.threads)

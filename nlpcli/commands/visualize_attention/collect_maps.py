@@ -24,25 +24,25 @@ _NAMELESS = ("model", "models", "best", "last", "latest", "final", "checkpoint",
 
 
 def look(
-    job: Looking, texts: Iterable[Given], *, say: Callable[[str], None], warn: Callable[[str], None]
+    job: Looking, texts: Iterable[Given], *, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[Attention]:
     """What the model attends to in each text, one after the other, as they come.
 
-    A text that is too long for the model is cut, which `warn` is told.
+    A text that is too long for the model is cut; `warn` receives a message.
 
     Raises: NlpcliError for a model that can't do what is asked, and for a text that can't be read so.
     """
     looker = None
     for given in texts:
-        looker = looker or Looker(job, say=say, warn=warn)
+        looker = looker or Looker(job, notify=notify, warn=warn)
         yield looker.look(given)
 
 
 class Looker:
-    """A model that is opened to be looked into. `say` is told which it is when none was named."""
+    """An opened model whose attention is recorded. notify: receives its name if the request names none."""
 
-    def __init__(self, job: Looking, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
-        path = Path(job.model) if job.model is not None else _newest(job, say)
+    def __init__(self, job: Looking, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        path = Path(job.model) if job.model is not None else _newest(job, notify)
         from nlpcli.runs.finetuning.multi_task_training import choose_part
         from nlpcli.training.device import prepare
 
@@ -92,12 +92,12 @@ def _name(path: Path) -> str:
     return "/".join(path.parts[-2:]) if path.name in _NAMELESS else path.name
 
 
-def _newest(job: Looking, say: Callable[[str], None], root: Path = Path("runs")) -> Path:
+def _newest(job: Looking, notify: Callable[[str], None], root: Path = Path("runs")) -> Path:
     """The run below `root` that was written last, of those that can do what is asked."""
     found = newest_model(lambda info: _is_able(info, job), root)
     if found is None:
         raise NlpcliError(f"no model is given, and no run in {root}/ is suitable", hint="name a model with --model")
-    return found.report("the newest run", say)
+    return found.report("the newest run", notify)
 
 
 def _is_able(info: dict[str, Any], job: Looking) -> bool:

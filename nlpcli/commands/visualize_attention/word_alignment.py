@@ -98,7 +98,7 @@ def parse_layer(text: str | None) -> Layer:
     )
 
 
-def align(job: Aligning, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Iterator[list[str]]:
+def align(job: Aligning, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> Iterator[list[str]]:
     """The links of each pair of lines as `0-0 1-2`, in order and in the portions in which they are ready.
 
     source word - target word, from 0, as white space separates them; a pair with a blank line has none.
@@ -109,12 +109,12 @@ def align(job: Aligning, *, say: Callable[[str], None], warn: Callable[[str], No
         check_opens(path)
     from nlpcli.decoding.cross_attention import pharaoh
 
-    directions = [_direction(job, job.model, say=say, warn=warn)]
+    directions = [_direction(job, job.model, notify=notify, warn=warn)]
     if job.reverse is not None:
-        directions.append(replace(_direction(job, job.reverse, say=say, warn=warn), backwards=True))
+        directions.append(replace(_direction(job, job.reverse, notify=notify, warn=warn), backwards=True))
     windows = _windows(_read_pairs(job))
     first = next(windows, [])
-    looks = _looks(job, directions, first, say=say)
+    looks = _looks(job, directions, first, notify=notify)
     for window in chain([first], windows):
         found = [direction.shares(window, [look])[0] for direction, look in zip(directions, looks, strict=True)]
         yield [pharaoh(sorted(links)) for links in _combined(job, found)]
@@ -156,13 +156,13 @@ def _combined(job: Aligning, found: list[list[np.ndarray]]) -> Iterator[Links]:
 
 
 def _direction(
-    job: Aligning, model: Path | None, *, say: Callable[[str], None], warn: Callable[[str], None]
+    job: Aligning, model: Path | None, *, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> _Direction:
     from nlpcli.decoding.aligner import Aligner, AlignerSettings
     from nlpcli.models.alignment_head import AlignmentHead
     from nlpcli.training.device import prepare
 
-    path = locate(TRANSLATION, model, say=say)
+    path = locate(TRANSLATION, model, notify=notify)
     machine = prepare(job.device, "float32", job.threads)
     loaded = open_model(path, str(machine.device))
     settings = AlignerSettings(
@@ -183,12 +183,12 @@ def _direction(
 
 
 def _looks(
-    job: Aligning, directions: Sequence[_Direction], pairs: Sequence[Pair], *, say: Callable[[str], None]
+    job: Aligning, directions: Sequence[_Direction], pairs: Sequence[Pair], *, notify: Callable[[str], None]
 ) -> list[Look]:
     from nlpcli.decoding.aligner import Look
 
     if isinstance(job.layer, str):  # AUTO
-        return _agreeing(job, directions, pairs, say=say)
+        return _agreeing(job, directions, pairs, notify=notify)
     layers = job.layer if isinstance(job.layer, tuple) else (job.layer,) * len(directions)
     chosen = job.gradient or job.layer is not None or job.step is not None
     return [
@@ -198,7 +198,7 @@ def _looks(
 
 
 def _agreeing(
-    job: Aligning, directions: Sequence[_Direction], pairs: Sequence[Pair], *, say: Callable[[str], None]
+    job: Aligning, directions: Sequence[_Direction], pairs: Sequence[Pair], *, notify: Callable[[str], None]
 ) -> list[Look]:
     """The layers which agree best, of all pairs of layers (Chen et al. 2020)."""
     from nlpcli.decoding.aligner import Look
@@ -216,7 +216,7 @@ def _agreeing(
         for j, backward in enumerate(found[1])
     }
     i, j = max(values, key=values.__getitem__)
-    say(
+    notify(
         f"layers: {i + 1} of the model and {j + 1} of the reverse model, which agree best "
         f"({100 * values[i, j]:.1f} % of the links of {counted(len(pairs), 'pair')})"
     )

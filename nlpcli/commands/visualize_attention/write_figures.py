@@ -81,11 +81,11 @@ def position_matrix(
     return Matrix(f"{kind} positions", values.numpy(), "position", "dimension", -1, 1)
 
 
-def learned_matrix(model: Path | None, length: int | None, *, say: Callable[[str], None]) -> Matrix:
+def learned_matrix(model: Path | None, length: int | None, *, notify: Callable[[str], None]) -> Matrix:
     """The vectors that a model has learned for its positions: (length, width).
 
-    model: its folder; None: the newest run that has such vectors, which `say` names. length: how many; None: all. Of an
-    encoder-decoder with vectors on both sides, those of the encoder.
+    model: its folder; None: the newest run that has such vectors, which `notify` names. length: how many; None: all. An
+    encoder-decoder with vectors on both sides gives those of the encoder.
     Raises: NlpcliError for a model without such vectors, and a length beyond its last one.
     """
     if model is None:
@@ -94,7 +94,7 @@ def learned_matrix(model: Path | None, length: int | None, *, say: Callable[[str
             raise NlpcliError(
                 "no model is given, and no run in runs/ has learned positions", hint="name a model with --model"
             )
-        model = found.report("the newest run with learned positions", say)
+        model = found.report("the newest run with learned positions", notify)
     parts = open_model(model, needs_tokenizer=False).model.modules()
     table = next((part for part in parts if isinstance(part, LearnedPositions)), None)
     if table is None:

@@ -123,7 +123,7 @@ def evaluate_suite(
     *,
     only: Sequence[str] = (),
     predictions: Path | None = None,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
     warn: Callable[[str], None],
 ) -> SuiteReport:
     """Measures a model on the dev data of each task of a suite in the folder `job.data`.
@@ -154,7 +154,7 @@ def evaluate_suite(
         if there is not None and model is not None and (not lacks or predictions):
             applied = _open(model, task, job)
             if not lacks:
-                say(f"{task.name}: evaluating {model}")
+                notify(f"{task.name}: evaluating {model}")
                 results.append(_measure(there, applied, job, warn))
             if predictions is not None:
                 from nlpcli.runs.suites.suite_predictions import write_predictions
@@ -219,7 +219,9 @@ def _open(model: Path, task: SuiteTask, job: Evaluating) -> Applied:
     from nlpcli.runs.find_model import locate_task
     from nlpcli.runs.task_model import open_task
 
-    applied = open_task(locate_task(model, say=lambda _: None), device=job.device, threads=job.threads, part=job.part)
+    applied = open_task(
+        locate_task(model, notify=lambda _: None), device=job.device, threads=job.threads, part=job.part
+    )
     try:
         check_model(task, applied.task)
     except NlpcliError as error:

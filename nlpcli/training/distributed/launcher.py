@@ -25,8 +25,8 @@ and a second signal would end it at once."""
 _PR_SET_PDEATHSIG = 1
 
 
-def launch(arguments: Sequence[str], count: int, say: Callable[[str], None]) -> int:
-    """Runs `nlpcli ARGUMENTS` in `count` processes. Returns: the exit status; say: hears of killed processes."""
+def launch(arguments: Sequence[str], count: int, notify: Callable[[str], None]) -> int:
+    """Runs `nlpcli ARGUMENTS` in `count` processes. Returns: the exit status; notify: receives a line for a kill."""
     shared = {
         **os.environ,
         "WORLD_SIZE": str(count),
@@ -49,7 +49,7 @@ def launch(arguments: Sequence[str], count: int, say: Callable[[str], None]) -> 
     for rank, child in enumerate(children):
         if child.returncode < 0 and child.returncode != -signal.SIGTERM:
             why = ", perhaps because there is not enough memory" if child.returncode == -signal.SIGKILL else ""
-            say(f"process {rank} was ended by the signal {signal.Signals(-child.returncode).name}{why}")
+            notify(f"process {rank} was ended by the signal {signal.Signals(-child.returncode).name}{why}")
     statuses = [child.returncode for child in children]
     status = statuses[0] or (statuses[failed] if failed is not None else 0)
     return status if status >= 0 else 128 - status

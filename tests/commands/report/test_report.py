@@ -27,7 +27,9 @@ FEW = Resampling(100, 12345)
 
 
 def report_of(*runs, **settings):
-    return make_report(ReportRequest(tuple(map(Path, runs)), **{"resampling": FEW, **settings}), say=lambda text: None)
+    return make_report(
+        ReportRequest(tuple(map(Path, runs)), **{"resampling": FEW, **settings}), notify=lambda text: None
+    )
 
 
 def compare_with_golden(text, name, tmp_path):

@@ -74,11 +74,11 @@ def test_all_tokens_of_a_sentence_are_summed_after_what_texts_begin_with(write, 
     model, special = load_model(path).model, tokenizer.special
     line_end = tokenizer.encode(["\n"])[0] or [special.bos]
     start = {"document end": [special.eos], "line end": line_end, "text start": [2, 1]}[starts]
-    found = list(scored_pairs(PairsRequest((data,), path, device="cpu"), say=print))
+    found = list(scored_pairs(PairsRequest((data,), path, device="cpu"), notify=print))
     for scored, (good, bad) in zip(found, PAIRS, strict=True):
         wanted = [left_to_right(model, start, ids) for ids in tokenizer.encode([good, bad])]
         assert [scored.good, scored.bad] == pytest.approx(wanted, abs=1e-4)
-    report = score_minimal_pairs(PairsRequest((data,), path, device="cpu"), say=print)
+    report = score_minimal_pairs(PairsRequest((data,), path, device="cpu"), notify=print)
     correct = sum(scored.good > scored.bad for scored in found)
     assert report.scores.mean.value == pytest.approx(100 * correct / 3)
     assert list(report.scores.paradigms) == ["pairs"] and "|logprob:sum|start:" in report.scores.mean.signature
@@ -89,7 +89,7 @@ def test_the_batch_does_not_change_a_sum(write, data):
     found = [
         [
             (scored.good, scored.bad)
-            for scored in scored_pairs(PairsRequest((data,), path, batch_tokens=size), say=print)
+            for scored in scored_pairs(PairsRequest((data,), path, batch_tokens=size), notify=print)
         ]
         for size in (1, 4096)
     ]
@@ -109,7 +109,7 @@ def test_the_batch_does_not_change_a_sum(write, data):
 def test_what_a_model_cannot_score_is_said(write, data, shape, more, message):
     path = write(**shape)
     with pytest.raises(NlpcliError, match=message):
-        score_minimal_pairs(PairsRequest((data,), path, **more), say=print)
+        score_minimal_pairs(PairsRequest((data,), path, **more), notify=print)
 
 
 NOUNS, VERBS = ["cat", "dog", "bird", "farmer", "child"], ["sleep", "run", "sing", "wait"]
@@ -150,6 +150,6 @@ def test_a_model_that_learnt_a_grammar_finds_agreement_and_is_at_chance_on_swapp
     swapped = [pair if draw.random() < 0.5 else pair[::-1] for pair in pairs]
     (tmp_path / "swapped.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in swapped))
     request = PairsRequest(("agreement.tsv", "swapped.tsv"), run.path, resampling=Resampling())
-    found = score_minimal_pairs(request, say=print).scores.paradigms
+    found = score_minimal_pairs(request, notify=print).scores.paradigms
     assert found["agreement"].value > 95
     assert found["swapped"].low < 50 < found["swapped"].high

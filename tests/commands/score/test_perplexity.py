@@ -46,7 +46,7 @@ def write(tmp_path, tokenizer):
 
 
 def scores_of(path, text, **reading):
-    [scores] = perplexity_of(path, [text], Reading(device="cpu", **reading), say=print).values()
+    [scores] = perplexity_of(path, [text], Reading(device="cpu", **reading), notify=print).values()
     return {score.name: score for score in scores}
 
 

@@ -57,7 +57,7 @@ def see(messages):
 
     def call(path, given, **settings):
         given = given if isinstance(given, Given) else Given(given)
-        [found] = look(Looking(path, device="cpu", **settings), [given], say=messages.append, warn=messages.append)
+        [found] = look(Looking(path, device="cpu", **settings), [given], notify=messages.append, warn=messages.append)
         return found
 
     return call

@@ -65,7 +65,7 @@ def files(tmp_path):
 def aligned(files, **options):
     messages = []
     job = Aligning(target=files[1], sources=(files[0],), device="cpu", **options)
-    lines = [line for portion in align(job, say=messages.append, warn=messages.append) for line in portion]
+    lines = [line for portion in align(job, notify=messages.append, warn=messages.append) for line in portion]
     return lines, messages
 
 
@@ -169,13 +169,13 @@ def test_either_side_may_be_standard_input_and_sources_follow_one_another(models
     (tmp_path / "first").write_text("\n".join(GERMAN[:3]) + "\n")
     (tmp_path / "rest").write_text("\n".join(GERMAN[3:]) + "\n")
     job = Aligning(files[1], (str(tmp_path / "first"), str(tmp_path / "rest")), models[0], device="cpu")
-    assert [line for portion in align(job, say=print, warn=print) for line in portion] == lines
+    assert [line for portion in align(job, notify=print, warn=print) for line in portion] == lines
 
 
 def test_lines_before_an_error_are_given(models, files, tmp_path):
     (tmp_path / "short").write_text("a man runs\n\n")
     job = Aligning(str(tmp_path / "short"), (files[0],), models[0], device="cpu")
-    portions = align(job, say=print, warn=print)
+    portions = align(job, notify=print, warn=print)
     assert len(next(portions)) == 2
     with pytest.raises(NlpcliError, match=r"de:3: .*short has only 2 lines"):
         next(portions)

@@ -120,7 +120,7 @@ def tuning_request(text, out):
         "max_epochs": 1, "precision": "float32", "device": "cpu", "lr": 0.01,
         "overrides": [f"{name}={value}" for name, value in settings.items()],
     }  # fmt: skip
-    return finetuning_request(given, command="", say=lambda text: None)
+    return finetuning_request(given, command="", notify=lambda text: None)
 
 
 def test_fine_tuning_in_several_processes_is_that_of_one(text, together):
