@@ -42,7 +42,7 @@ def pretrain(
     """
     exclusive(model=model, preset=preset)
     exclusive(config=options.get("config"), preset=preset)
-    asked = given(
+    arguments = given(
         objective=objective, data=paths(data), dev=paths(dev), preset=_text(preset), model=path(model), out=path(out),
         overrides=assignments(settings) or None, **_as_typed(options),
     )  # fmt: skip
@@ -50,7 +50,7 @@ def pretrain(
         from nlpcli.runs.pretraining.pretrain import pretrain as recipe
         from nlpcli.runs.request_from_options import pretraining_request
 
-        request = pretraining_request(asked, command=_call("pretrain", asked, settings), notify=notify)
+        request = pretraining_request(arguments, command=_call("pretrain", arguments, settings), notify=notify)
         return _run(*recipe(request, _Listener(progress)))
 
 
@@ -82,7 +82,7 @@ def finetune(
     exclusive(resume=options.get("resume"), fresh=options.get("fresh"))
     if preset is not None and Path(preset).is_dir():
         raise NlpcliError(f"{preset} is a folder, not a preset", hint="give the folder as model")
-    asked = given(
+    arguments = given(
         task=task, train=paths(train), dev=paths(dev), model=_text(model if preset is None else preset), out=path(out),
         overrides=assignments(settings) or None, **_as_typed(options),
     )  # fmt: skip
@@ -90,7 +90,7 @@ def finetune(
         from nlpcli.runs.finetuning.finetune import finetune as recipe
         from nlpcli.runs.request_from_options import finetuning_request
 
-        request = finetuning_request(asked, command=_call("finetune", asked, settings), notify=notify)
+        request = finetuning_request(arguments, command=_call("finetune", arguments, settings), notify=notify)
         return _run(*recipe(request, _Listener(progress)))
 
 

@@ -38,13 +38,13 @@ def finetune(given: Mapping[str, Any], request_for: Callable[[str], Request]) ->
     Raises: NlpcliError for a wrong call, RunFailed when a task could not be learnt, after the others were.
     """
     from nlpcli.errors import NlpcliError, RunFailed
-    from nlpcli.runs.request_from_options import tell_suite_model
+    from nlpcli.runs.request_from_options import report_suite_model
     from nlpcli.runs.suites.suite import choose_folder, evaluate_suite, finetune_suite
     from nlpcli.runs.task_evaluation import Evaluating
 
     name, folder = given["suite"], _folder(given)
     out = given["out"] or choose_folder(name)
-    tell_suite_model(given, terminal.notify)
+    report_suite_model(given, terminal.notify)
     with training_options.watched("finetune", _again(given["out"], out)) as watcher:
         failed = finetune_suite(name, folder, out, request_for, watcher, only=given["only"] or ())
     for task, error in failed.items():

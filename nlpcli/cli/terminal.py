@@ -331,21 +331,21 @@ class _Lines:
         self._next = self._start + first
         self._pause = first
         self._latest: tuple[float, str] | None = None
-        self._said: tuple[float, str] | None = None
+        self._reported: tuple[float, str] | None = None
 
     def update(self, completed: float, status: str = "") -> None:
         self._latest = (completed, status)
         now = self._clock()
         if now >= self._next:
-            self._say(now)
+            self._report(now)
             self._next = now + max(self._pause, 0.1 * (now - self._start))
 
     def close(self) -> None:
         """The last state is reported too, if anything was reported before."""
-        if self._said is not None and self._latest != self._said:
-            self._say(self._clock())
+        if self._reported is not None and self._latest != self._reported:
+            self._report(self._clock())
 
-    def _say(self, now: float) -> None:
+    def _report(self, now: float) -> None:
         completed, status = self._latest or (0.0, "")
         parts = [self._description]
         if self._total:
@@ -358,7 +358,7 @@ class _Lines:
             seconds = (now - self._start) / (completed - self._before)
             parts.append(f"{duration(seconds * (self._total - completed))} left")
         notify("  ".join(part for part in parts if part))
-        self._said = self._latest
+        self._reported = self._latest
 
 
 def duration(seconds: float) -> str:

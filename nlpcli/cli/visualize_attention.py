@@ -320,23 +320,23 @@ def command(
 def _draw(output: AttentionOutput, job: Looking, showing: Showing, given: Iterator[Given], stats: bool) -> None:
     """Looks at each text, and draws what is shown of it."""
     from nlpcli.commands.visualize_attention.collect_maps import look
-    from nlpcli.commands.visualize_attention.selection import has_chosen, mean_numbers, shown, told
+    from nlpcli.commands.visualize_attention.selection import describe_selection, has_chosen, mean_numbers, select
 
     attentions = look(job, given, notify=terminal.notify, warn=terminal.warn)
     if stats:
         from nlpcli.visualization.transformations import statistics
 
-        numbers = [statistics(shown(attention, showing, few=False)) for attention in attentions]
+        numbers = [statistics(select(attention, showing, few=False)) for attention in attentions]
         output.write_numbers(mean_numbers(numbers), len(numbers))
         return
 
     def drawn() -> Iterator[Attention]:
         for number, attention in enumerate(attentions):
             few = output.shows_few(attention, showing)
-            found = shown(attention, showing, few=few)
+            found = select(attention, showing, few=few)
             if few and number == 0 and has_chosen(attention, found, showing):
                 terminal.notify(
-                    f"this is {told(attention, found)}; select others with --site, --layer and --head, "
+                    f"this is {describe_selection(attention, found)}; select others with --site, --layer and --head, "
                     "or see all with --format html"
                 )
             yield found

@@ -14,7 +14,7 @@ from nlpcli.data.open_text import STDIN
 from nlpcli.data.vector_files import finite_vectors, unit_float32
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.embedder import Embedder, Vectors
-from nlpcli.runs.embedding_inputs import Embedding, check_files, fitted, read_texts, tell_cut, windows
+from nlpcli.runs.embedding_inputs import Embedding, check_files, fitted, read_texts, warn_cut_lines, windows
 
 MOST_COMPARED = 20_000  # lines of which all distances fit in memory
 
@@ -102,7 +102,7 @@ def _read(
     for window in windows(fitted(embedder, lines, lambda line: line.text)):
         texts += [line.text for line in window]
         blocks.append(embedder.vectors([line.text for line in window]))
-    tell_cut(embedder, warn)
+    warn_cut_lines(embedder, warn)
     return texts, np.concatenate(blocks)
 
 

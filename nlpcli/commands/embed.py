@@ -15,7 +15,7 @@ from nlpcli.config.counting import counted
 from nlpcli.data.vector_files import unit
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.embedder import Embedder, Span
-from nlpcli.runs.embedding_inputs import Embedding, check_files, fitted, read_texts, tell_cut, windows
+from nlpcli.runs.embedding_inputs import Embedding, check_files, fitted, read_texts, warn_cut_lines, windows
 from nlpcli.runs.embedding_processes import WordsOf, embed_windows, text_vectors
 from nlpcli.runs.text_inputs import Input, check_first
 
@@ -57,7 +57,7 @@ def embed_texts(embedder: Embedder, texts: Iterator[str], *, warn: Callable[[str
     """The vectors of texts, (n, width) for each portion that is ready."""
     for window in windows(fitted(embedder, texts, str)):
         yield embedder.vectors(window)
-    tell_cut(embedder, warn)
+    warn_cut_lines(embedder, warn)
 
 
 def embed(
@@ -78,7 +78,7 @@ def embed(
     def portions() -> Iterator[tuple[list[Input], np.ndarray]]:
         lines = fitted(embedder, read_texts(job, added), _text)
         yield from embed_windows(embedder, job.vectors, windows(lines), text_vectors, job.processes)
-        tell_cut(embedder, warn)
+        warn_cut_lines(embedder, warn)
 
     return embedder.width, portions()
 
@@ -129,7 +129,7 @@ def embed_words(job: Embedding, *, notify: Callable[[str], None], warn: Callable
                 portion.append(Word(number, index, text[slice(*span)], _around(text, span), text, vector, static))
         found += len(portion)
         yield portion
-    tell_cut(embedder, warn)
+    warn_cut_lines(embedder, warn)
     if job.only and not found:
         raise NlpcliError(
             f"the word '{job.only[0]}' does not occur in {counted(number, 'line')}",

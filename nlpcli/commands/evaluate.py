@@ -8,7 +8,7 @@ from collections.abc import Callable
 from nlpcli.data.open_text import check_opens
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.find_model import locate_task
-from nlpcli.runs.finetuning.example_reading import Cuts, check_columns, read_labelled, tell_blank
+from nlpcli.runs.finetuning.example_reading import Cuts, check_columns, read_labelled, warn_blank_texts
 from nlpcli.runs.open_model import description_of, folder_of
 from nlpcli.runs.task_evaluation import Evaluating, Evaluation, _check_confusion, measure
 from nlpcli.runs.task_model import columns_of, open_task, task_class
@@ -41,7 +41,7 @@ def evaluate(job: Evaluating, *, notify: Callable[[str], None], warn: Callable[[
     examples = list(itertools.chain.from_iterable(read))
     if not examples:
         raise NlpcliError(f"{', '.join(job.data)}: the data contains no examples")
-    tell_blank(examples, warn)
+    warn_blank_texts(examples, warn)
     result = measure(applied, examples, job, warn=warn)
-    cuts.tell(warn)
+    cuts.report(warn)
     return result

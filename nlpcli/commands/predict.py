@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
-from nlpcli.data.open_text import STDIN, check_opens, inner_suffix, shown
+from nlpcli.data.open_text import STDIN, check_opens, display_name, inner_suffix
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.find_model import locate_task
 from nlpcli.runs.finetuning.example_reading import check_columns, has_text
@@ -164,7 +164,7 @@ def _check_columns_of_lines(path: str, job: Predicting, json_format: str) -> Non
     given = [name for name, value in job.columns.items() if value]
     if format_of(path, job.format, json_format) == "lines" and given:
         raise NlpcliError(
-            f"--{given[0]} names a column, but {shown(path)} is read as plain lines, which have no columns",
+            f"--{given[0]} names a column, but {display_name(path)} is read as plain lines, which have no columns",
             hint=f"set --format to tsv, csv or jsonl, or leave out --{given[0]}",
         )
 
@@ -202,7 +202,7 @@ def _lines(path: str) -> Iterator[tuple[str, str]]:
     from nlpcli.data.readers import read_lines
 
     for number, line in enumerate(read_lines(path), start=1):
-        yield line, f"{shown(path)}:{number}"
+        yield line, f"{display_name(path)}:{number}"
 
 
 def parse_lines(task: Task, lines: Iterable[tuple[str, str]]) -> Iterator[Example]:

@@ -19,7 +19,7 @@ from nlpcli.data.vector_files import finite_vectors, unit, write_vectors
 from nlpcli.data.vector_index import EXACT, KINDS, make_index
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.embedder import Embedder, Vectors
-from nlpcli.runs.embedding_inputs import Embedding, check_files, fitted, read_texts, tell_cut, windows
+from nlpcli.runs.embedding_inputs import Embedding, check_files, fitted, read_texts, warn_cut_lines, windows
 
 DESCRIPTION, VECTORS, TEXTS = "index.yaml", "vectors.npy", "texts.txt"
 WINDOW = 256  # queries answered together
@@ -186,7 +186,7 @@ class Search:
             texts += [line.replace("\n", " ") for line in lines]
         if not texts:
             raise NlpcliError(f"there are no lines to search in {', '.join(self.job.corpus)}")
-        tell_cut(self.embedder, warn)
+        warn_cut_lines(self.embedder, warn)
         self.embedder.cut = 0
         return np.concatenate(blocks), texts
 

@@ -14,6 +14,7 @@ import numpy as np
 from nlpcli.config.files import new_directory
 from nlpcli.config.leftovers import entries
 from nlpcli.config.numbers import parse_int
+from nlpcli.data.open_text import display_name
 from nlpcli.data.readers import (
     LONGEST_LINE,
     TextSource,
@@ -34,7 +35,7 @@ FORMS = ("ids", "tokens")
 DEFAULT_SIZE = 8000
 _BATCH = 1000  # lines
 _LONGEST_IDS = 8 * LONGEST_LINE  # bytes: of a line that could be encoded
-_TOLD_EVERY = 10_000  # lines
+_LINES_PER_UPDATE = 10_000  # lines
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _training_lines(files: Sequence[str], source: TextSource, on_line: Callable[
             for line in split_lines(text):
                 if not blank(line):
                     count += 1
-                    if on_line is not None and count % _TOLD_EVERY == 0:
+                    if on_line is not None and count % _LINES_PER_UPDATE == 0:
                         on_line(count)
                 yield line
     if not count:
@@ -232,7 +233,7 @@ def decode_lines(
     _check_form(form)
     parse = _parse_ids if form == "ids" else _parse_tokens
     rows = (
-        parse(tokenizer, line, f"{_shown(path)}:{number}")
+        parse(tokenizer, line, f"{display_name(path)}:{number}")
         for path in files
         for number, line in enumerate(read_lines(path, longest=_LONGEST_IDS), 1)
     )
@@ -244,10 +245,6 @@ def decode_lines(
 def _check_form(form: str) -> None:
     if form not in FORMS:
         raise unknown("unit", form, FORMS)
-
-
-def _shown(path: str) -> str:
-    return "<stdin>" if path == "-" else path
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

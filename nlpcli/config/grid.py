@@ -144,7 +144,7 @@ class GridConfig(Strict):
             raise ValueError("the grid has nothing to compare; add axes or rows")
         return self
 
-    def shown(self) -> dict[str, str]:
+    def column_settings(self) -> dict[str, str]:
         """Heading -> setting, of the requested columns."""
         if isinstance(self.columns, dict):
             return self.columns

@@ -105,9 +105,8 @@ class Family:
         """Their configuration. Raises: NlpcliError naming what this family can't express."""
         wrong = self.misfits(ours)
         if wrong:
-            raise NlpcliError(
-                f"{self.title} does not support " + ", ".join(f"model.{name} {_shown(ours[name])}" for name in wrong)
-            )
+            values = ", ".join(f"model.{name} {value_text(ours[name])}" for name in wrong)
+            raise NlpcliError(f"{self.title} does not support {values}")
         written = {theirs: ours[name] for name, theirs in self.same.items() if ours[name] is not None}
         return {"model_type": self.model_type, **dict(self.only), **written, **self.write(ours)}
 
@@ -117,8 +116,8 @@ class Family:
         for name, value in self.only.items():
             if whole.get(name, value) != value:
                 raise NlpcliError(
-                    f"{place}: {name} {_shown(whole[name])} is not supported for {self.title}",
-                    hint=f"only {name} {_shown(value)} is supported",
+                    f"{place}: {name} {value_text(whole[name])} is not supported for {self.title}",
+                    hint=f"only {name} {value_text(value)} is supported",
                 )
         missing = [name for name in self.same.values() if name not in whole]
         if missing:
@@ -152,5 +151,6 @@ def in_turn(layers: Sequence[str]) -> list[str]:
     return list(layers[: next(n for n in sizes if all(layers[i] == layers[i % n] for i in range(len(layers))))])
 
 
-def _shown(value: object) -> str:
+def value_text(value: object) -> str:
+    """A setting's value as a message quotes it."""
     return f"'{value}'" if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)

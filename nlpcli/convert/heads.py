@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nlpcli.convert.family import WRITTEN_ACTIVATIONS, activation_in
+from nlpcli.convert.family import WRITTEN_ACTIVATIONS, activation_in, value_text
 from nlpcli.convert.name_map import Config, Pair, Weights, modules, same, to_ours, to_theirs
 from nlpcli.errors import NlpcliError
 
@@ -209,8 +209,8 @@ def class_for(model_type: str, title: str, info: Mapping[str, Any]) -> HeadClass
     found = min(suited, key=lambda one: len(_differing(one, head)))
     for name, value in _differing(found, head).items():
         raise NlpcliError(
-            f"{found.name} does not support head.{name} {_shown(head.get(name, _DEFAULTS.get(name)))}",
-            hint=f"it supports only head.{name} {_shown(value)}",
+            f"{found.name} does not support head.{name} {value_text(head.get(name, _DEFAULTS.get(name)))}",
+            hint=f"it supports only head.{name} {value_text(value)}",
         )
     if info["problem"].get("both_orders"):
         raise NlpcliError(
@@ -393,7 +393,3 @@ def _scheme(labels: list[str]) -> str | None:
         return None
     letters = {"BIO": "BI", "IOBES": "BIES", "BILOU": "BILU"}
     return next((scheme for scheme, allowed in letters.items() if prefixes <= set(allowed)), None)
-
-
-def _shown(value: object) -> str:
-    return f"'{value}'" if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)

@@ -13,7 +13,7 @@ from nlpcli.data.columns import Columns, Usual, column_number, find, squashed
 from nlpcli.data.examples import Example, blank_example, check_width
 from nlpcli.data.json_objects import begins_list
 from nlpcli.data.label_text import clean_tag
-from nlpcli.data.open_text import inner_suffix, shown
+from nlpcli.data.open_text import display_name, inner_suffix
 from nlpcli.data.readers import blank
 from nlpcli.data.table_rows import Lines, Row, as_text, begin, record_row, rows_in
 from nlpcli.errors import NlpcliError
@@ -56,7 +56,7 @@ def read_tagged(path: Path | str, columns: Columns, *, labelled: bool = True) ->
             yield blank_example(row.place) if row.is_blank else _listed(row, columns, labelled=labelled)
     else:
         raise NlpcliError(
-            f"{shown(path)}: the format '{format}' does not support words with tags",
+            f"{display_name(path)}: the format '{format}' does not support words with tags",
             hint="choose one of: conll, conllu, jsonl, tsv, csv",
         )
 
@@ -87,7 +87,7 @@ class _Sentence:
     id: str = ""
 
     def example(self, path: Path | str) -> Example:
-        return Example(tuple(self.words), tuple(self.tags) or None, f"{shown(path)}:{self.line}", self.id)
+        return Example(tuple(self.words), tuple(self.tags) or None, f"{display_name(path)}:{self.line}", self.id)
 
 
 def _sentences(lines: Lines, path: Path | str, columns: Columns, format: str, *, labelled: bool) -> Iterator[Example]:
@@ -103,7 +103,7 @@ def _sentences(lines: Lines, path: Path | str, columns: Columns, format: str, *,
             key, _, value = line[1:].partition("=")
             sentence.id = value.strip() if key.strip() == "sent_id" else sentence.id
             continue
-        place = f"{shown(path)}:{number}"
+        place = f"{display_name(path)}:{number}"
         bare = line.strip(" \r\n")
         cells = [cell.strip(" ") for cell in bare.split("\t")] if "\t" in bare else re.split(" +", bare)
         if places is None:
@@ -126,7 +126,7 @@ def _sentences(lines: Lines, path: Path | str, columns: Columns, format: str, *,
     if sentence.words:
         yield sentence.example(path)
     elif empty:
-        raise NlpcliError(f"{shown(path)} contains no words")
+        raise NlpcliError(f"{display_name(path)} contains no words")
 
 
 def _word_and_tag(

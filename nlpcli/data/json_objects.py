@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from nlpcli.config.json_reason import json_reason
-from nlpcli.data.open_text import inner_suffix, shown
+from nlpcli.data.open_text import display_name, inner_suffix
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.escaping import shortened
 
@@ -60,7 +60,7 @@ def read_objects(
             first = (last, line)
             break
     if first is None:
-        yield from ((None, f"{shown(path)}:{number}") for number in range(1, last + 1) if blank_lines)
+        yield from ((None, f"{display_name(path)}:{number}") for number in range(1, last + 1) if blank_lines)
         return
     begun, is_list = [first], first[1].lstrip().startswith("[")
     if not is_list and inner_suffix(path) == ".json":
@@ -71,9 +71,9 @@ def read_objects(
         yield from _in_document((line for line in lines if not _is_blank(line[1])), path, numbers=numbers)
         return
     if blank_lines:
-        yield from ((None, f"{shown(path)}:{number}") for number in range(1, first[0]))
+        yield from ((None, f"{display_name(path)}:{number}") for number in range(1, first[0]))
     for number, line in lines:
-        place = f"{shown(path)}:{number}"
+        place = f"{display_name(path)}:{number}"
         if not _is_blank(line):
             yield parse_object(line, place, numbers=numbers), place
         elif blank_lines:
@@ -206,7 +206,7 @@ def _in_document(lines: Iterable[Line], path: Path | str, *, numbers: bool) -> I
     numbered = list(lines)
     text = "\n".join(line.rstrip("\r\n") for _, line in numbered)
     line_of = _LineOf([number for number, _ in numbered])
-    name, decoder = shown(path), _decoder(numbers)
+    name, decoder = display_name(path), _decoder(numbers)
     if text.lstrip().startswith("["):
         yield from _listed(text, decoder, lambda at: f"{name}:{line_of(text, at)}")
         return

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nlpcli.data.columns import squashed
-from nlpcli.data.open_text import STDIN, check_opens, inner_suffix, shown
+from nlpcli.data.open_text import STDIN, check_opens, display_name, inner_suffix
 from nlpcli.data.readers import blank
 from nlpcli.data.table_rows import Row, as_text, read_rows
 from nlpcli.errors import NlpcliError
@@ -79,7 +79,7 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 def _stem(name: str) -> str:
     """`adjunct_island` of `data/adjunct_island.jsonl.gz`."""
-    stem = shown(name) if name == STDIN else Path(name).name
+    stem = display_name(name) if name == STDIN else Path(name).name
     suffix = inner_suffix(name)
     return stem[: stem.lower().rindex(suffix)] if suffix in _SUFFIXES and suffix else stem
 

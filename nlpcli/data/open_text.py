@@ -70,8 +70,8 @@ _BINARY = (
 """What binary files begin with, what they are, and what to do about it."""
 
 
-def shown(path: Path | str) -> str:
-    """How a path is named in a sentence."""
+def display_name(path: Path | str) -> str:
+    """The name of a path in a message; that of standard input is <stdin>."""
     return "<stdin>" if str(path) == STDIN else str(path)
 
 
@@ -95,12 +95,12 @@ def open_bytes(path: Path | str) -> Iterator[io.BufferedIOBase]:
             yield _decompressed(compression, raw)
         except EOFError as error:
             raise NlpcliError(
-                f"{shown(path)}: the {compression} data is incomplete", hint="copy or download the file again"
+                f"{display_name(path)}: the {compression} data is incomplete", hint="copy or download the file again"
             ) from error
         except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, _damaged_zstd()) as error:
-            raise NlpcliError(f"{shown(path)}: the {compression} data is damaged ({error})") from error
+            raise NlpcliError(f"{display_name(path)}: the {compression} data is damaged ({error})") from error
         except IsADirectoryError as error:
-            raise NlpcliError(f"{shown(path)} is a folder, not a file") from error
+            raise NlpcliError(f"{display_name(path)} is a folder, not a file") from error
     finally:
         if str(path) != STDIN:
             raw.close()
@@ -120,13 +120,13 @@ def check_text(path: Path | str, head: bytes) -> None:
     """Raises: NlpcliError, naming what it is, for a file whose decompressed bytes begin as those of a binary format."""
     for mark, what, hint in _BINARY:
         if mark.match(head):
-            raise NlpcliError(f"{shown(path)} is {what}, not a text file", hint=hint)
+            raise NlpcliError(f"{display_name(path)} is {what}, not a text file", hint=hint)
     if head[257:262] == b"ustar":
-        raise NlpcliError(f"{shown(path)} is a tar archive, not a text file", hint="unpack it first: tar -xf")
+        raise NlpcliError(f"{display_name(path)} is a tar archive, not a text file", hint="unpack it first: tar -xf")
     encoding = _wide_encoding(head)
     if encoding is not None:
         raise NlpcliError(
-            f"{shown(path)}: the text is in {encoding[:6]}, but only UTF-8 is supported",
+            f"{display_name(path)}: the text is in {encoding[:6]}, but only UTF-8 is supported",
             hint=f"convert it first: iconv -f {encoding} -t UTF-8",
         )
 
@@ -154,7 +154,7 @@ def text_lines(lines: Iterable[bytes], path: Path | str) -> Iterator[bytes]:
 
 def zero_byte(path: Path | str, number: int) -> NlpcliError:
     """The error for a line with a zero byte, which no text has."""
-    return NlpcliError(f"{shown(path)}:{number}: the line contains a zero byte, so this is not a text file")
+    return NlpcliError(f"{display_name(path)}:{number}: the line contains a zero byte, so this is not a text file")
 
 
 def _wide_encoding(head: bytes) -> str | None:
@@ -213,7 +213,7 @@ def _compression(path: Path | str, raw: io.BufferedReader) -> str | None:
     promised = None if str(path) == STDIN else _SUFFIXES.get(Path(path).suffix.lower())
     if promised is not None:
         what = "is empty" if not head else f"is not a {promised} file, although its name ends in {Path(path).suffix}"
-        raise NlpcliError(f"{shown(path)} {what}")
+        raise NlpcliError(f"{display_name(path)} {what}")
     return None
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_float
-from nlpcli.data.open_text import shown
+from nlpcli.data.open_text import display_name
 from nlpcli.data.table_rows import Row, begin, format_of, rows_in
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import quoted
@@ -62,16 +62,18 @@ def read_points(path: Path | str) -> Points:
     found = list(islice(rows, MOST_POINTS + 1))
     numbers = [_numbers(row, names) for row in found]
     if len(numbers) < 2:
-        raise NlpcliError(f"{shown(path)} contains {_FEW[len(numbers)]}, but a regression needs at least two points")
+        raise NlpcliError(
+            f"{display_name(path)} contains {_FEW[len(numbers)]}, but a regression needs at least two points"
+        )
     if len(numbers) > MOST_POINTS:
         raise NlpcliError(
-            f"{shown(path)} contains more than {MOST_POINTS:,} points, and each is compared with every other",
+            f"{display_name(path)} contains more than {MOST_POINTS:,} points, and each is compared with every other",
             hint=f"use a sample of them: shuf -n {MOST_POINTS} FILE > sample.tsv",
         )
     for name, column in zip(names[:-1], zip(*numbers, strict=True), strict=False):
         if max(column) - min(column) < SMALLEST:
             raise NlpcliError(
-                f"{shown(path)}: all numbers in column {quoted(name)} are equal, so y can't depend on them",
+                f"{display_name(path)}: all numbers in column {quoted(name)} are equal, so y can't depend on them",
                 hint="leave this column out; if it is y, it must be the last column",
             )
     return Points(names, tuple(row[:-1] for row in numbers), tuple(row[-1] for row in numbers))

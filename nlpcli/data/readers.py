@@ -22,10 +22,10 @@ from nlpcli.data.open_text import (
     STDIN,
     check_opens,
     check_text,
+    display_name,
     inner_suffix,
     looks_like_text,
     open_bytes,
-    shown,
     text_lines,
 )
 from nlpcli.errors import NlpcliError, unknown
@@ -103,7 +103,7 @@ def bounded(stream: io.BufferedIOBase, path: Path | str, longest: int, *, hint: 
         number += 1
         if len(raw) > longest:
             raise NlpcliError(
-                f"{shown(path)}:{number}: the line is too long: it has more than {longest:,} bytes",
+                f"{display_name(path)}:{number}: the line is too long: it has more than {longest:,} bytes",
                 hint=hint,
             )
         yield raw
@@ -143,14 +143,14 @@ def read_parallel(source: Path | str, target: Path | str) -> Iterator[tuple[str,
             raise unequal(source, target, *counts)
         yield source_line, target_line
     if number < 0:
-        raise NlpcliError(f"{shown(source)} and {shown(target)} are empty")
+        raise NlpcliError(f"{display_name(source)} and {display_name(target)} are empty")
 
 
 def unequal(source: Path | str, target: Path | str, source_lines: int, target_lines: int) -> NlpcliError:
     """The error for two sides of a parallel corpus that don't have the same number of lines."""
     return NlpcliError(
-        f"the numbers of lines differ: {shown(source)} has {counted(source_lines, 'line')}, but {shown(target)} has "
-        f"{target_lines:,}",
+        f"the numbers of lines differ: {display_name(source)} has {counted(source_lines, 'line')}, "
+        f"but {display_name(target)} has {target_lines:,}",
         hint="line n of one file must be the translation of line n of the other; leave a blank line for a missing one",
     )
 
@@ -211,7 +211,7 @@ def read_documents(
 
 def no_text(files: Sequence[Path | str]) -> NlpcliError:
     """The error for files in which there is nothing to read."""
-    names = ", ".join(shown(path) for path in files[:3]) + (" and others" if len(files) > 3 else "")
+    names = ", ".join(display_name(path) for path in files[:3]) + (" and others" if len(files) > 3 else "")
     return NlpcliError(f"{names} {'contains' if len(files) == 1 else 'contain'} no text")
 
 
@@ -266,7 +266,7 @@ def _lines(stream: Iterable[bytes], path: Path | str, *, ends: bool = False) -> 
 def _not_utf8(path: Path | str, number: int, raw: bytes, start: int) -> NlpcliError:
     column = len(raw[:start].decode("utf-8", errors="replace")) + 1
     return NlpcliError(
-        f"{shown(path)}:{number}: the line is not valid UTF-8 (byte 0x{raw[start]:02x} at column {column})",
+        f"{display_name(path)}:{number}: the line is not valid UTF-8 (byte 0x{raw[start]:02x} at column {column})",
         hint="if the file has another encoding, convert it first: iconv -f LATIN1 -t UTF-8",
     )
 
@@ -346,7 +346,8 @@ def _column(lines: Iterable[str], path: Path | str, column: int) -> Iterator[str
         columns = line.split("\t")
         if column > len(columns):
             raise NlpcliError(
-                f"{shown(path)}:{number}: there is no column {column}; the line has {counted(len(columns), 'column')}",
+                f"{display_name(path)}:{number}: there is no column {column}; "
+                f"the line has {counted(len(columns), 'column')}",
                 hint="columns are separated by tabs",
             )
         yield columns[column - 1]

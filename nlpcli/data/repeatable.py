@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nlpcli.config.files import writing
 from nlpcli.config.leftovers import scratch_folder
-from nlpcli.data.open_text import inner_suffix, open_bytes, shown
+from nlpcli.data.open_text import display_name, inner_suffix, open_bytes
 from nlpcli.data.readers import find_files
 from nlpcli.errors import NlpcliError
 
@@ -37,7 +37,7 @@ def repeatable(paths: Iterable[Path | str] | Path | str) -> Iterator[list[Path]]
         except NlpcliError as error:
             message = error.message
             for number, copied in copies.items():
-                message = message.replace(str(copied), shown(files[number]))
+                message = message.replace(str(copied), display_name(files[number]))
             if message == error.message:
                 raise
             raise type(error)(message, hint=error.hint) from error

@@ -13,7 +13,7 @@ from nlpcli.config.json_reason import json_reason
 from nlpcli.config.numbers import parse_int
 from nlpcli.data.examples import Answer, Example, blank_example
 from nlpcli.data.json_objects import begins_list, parse_object, read_objects
-from nlpcli.data.open_text import shown
+from nlpcli.data.open_text import display_name
 from nlpcli.data.readers import blank
 from nlpcli.data.table_rows import as_text, begin
 from nlpcli.errors import NlpcliError
@@ -109,7 +109,7 @@ def _records(path: Path | str, *, contexts: bool = True, blank_lines: bool = Fal
             empty = False
             yield found
     if empty:
-        raise NlpcliError(f"{shown(path)} contains no questions")
+        raise NlpcliError(f"{display_name(path)} contains no questions")
 
 
 def _is_one_record(first: str) -> bool:
@@ -124,9 +124,9 @@ def _of_lines(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: b
     last = 0
     for number, line in lines:
         for skipped in range(1, number if not last else 1):
-            yield None, "", f"{shown(path)}:{skipped}"
+            yield None, "", f"{display_name(path)}:{skipped}"
         last = number
-        place = f"{shown(path)}:{number}"
+        place = f"{display_name(path)}:{number}"
         if blank(line):
             yield None, "", place
             continue
@@ -142,7 +142,7 @@ def _of_objects(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts:
 
 
 def _of_articles(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: bool) -> Records:
-    place = shown(path)
+    place = display_name(path)
     text: list[str] = []
     begun = 1
     for number, line in lines:

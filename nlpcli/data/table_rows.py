@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from nlpcli.data.columns import usual_names
 from nlpcli.data.json_objects import begins_list, member, read_objects
-from nlpcli.data.open_text import inner_suffix, shown, zero_byte
+from nlpcli.data.open_text import display_name, inner_suffix, zero_byte
 from nlpcli.data.readers import blank, read_lines
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import shortened
@@ -92,7 +92,7 @@ def begin(path: Path | str, *, blank_lines: bool = False) -> tuple[str, Iterator
     if first is None and last and blank_lines:
         return "", ((number, "\n") for number in range(1, last + 1))
     if first is None:
-        raise NlpcliError(f"{shown(path)} is empty")
+        raise NlpcliError(f"{display_name(path)} is empty")
     return first[1], chain([first], lines)
 
 
@@ -120,7 +120,7 @@ def rows_in(
             empty = False
             yield row
     if empty:
-        raise NlpcliError(f"{shown(path)} has a header but no examples")
+        raise NlpcliError(f"{display_name(path)} has a header but no examples")
 
 
 def format_of(path: Path | str, first: str) -> str:
@@ -171,7 +171,7 @@ def separator_note(path: Path | str, format: str) -> str | None:
         return None
     separator = separator_of([text for _, text in islice(lines, _LOOK_AHEAD_LINES)])
     named = {";": "semicolons", "\t": "tabs", "|": "bars (|)"}.get(separator)
-    return f"the cells of {shown(path)} are separated by {named}" if named else None
+    return f"the cells of {display_name(path)} are separated by {named}" if named else None
 
 
 def _cells(lines: Sequence[str], separator: str) -> list[list[str]]:
@@ -226,25 +226,25 @@ def _with_blank_before(
     lines = iter(lines)
     begun = list(islice(lines, 1))
     for number in range(1, begun[0][0] if begun else 1):
-        yield _blank_row(f"{shown(path)}:{number}")
+        yield _blank_row(f"{display_name(path)}:{number}")
     yield from _rows(chain(begun, lines), path, format, is_header)
 
 
 def _rows(lines: Lines, path: Path | str, format: str, is_header: Callable[[Sequence[str]], bool]) -> Iterator[Row]:
     if format == "lines":
         for number, line in lines:
-            place = f"{shown(path)}:{number}"
+            place = f"{display_name(path)}:{number}"
             yield _blank_row(place) if blank(line) else Row(None, (_bare(line),), place)
     elif format == "labeled-lines":
         for number, line in lines:
-            place = f"{shown(path)}:{number}"
+            place = f"{display_name(path)}:{number}"
             yield _blank_row(place) if blank(line) else _labelled(_bare(line), place)
     elif format in ("tsv", "csv"):
         cells = _tsv(lines, path) if format == "tsv" else _csv(lines, path)
         yield from _table(cells, is_header)
     else:
         raise NlpcliError(
-            f"{shown(path)}: the format '{format}' does not support texts with labels",
+            f"{display_name(path)}: the format '{format}' does not support texts with labels",
             hint="choose tsv, csv, jsonl or labeled-lines",
         )
 
@@ -265,7 +265,7 @@ def _table(rows: Iterable[tuple[list[str], str]], is_header: Callable[[Sequence[
 
 def _tsv(lines: Lines, path: Path | str) -> Iterator[tuple[list[str], str]]:
     for number, line in lines:
-        yield [] if blank(line) else _bare(line).split("\t"), f"{shown(path)}:{number}"
+        yield [] if blank(line) else _bare(line).split("\t"), f"{display_name(path)}:{number}"
 
 
 def _csv(lines: Lines, path: Path | str) -> Iterator[tuple[list[str], str]]:
@@ -284,7 +284,7 @@ def _csv(lines: Lines, path: Path | str) -> Iterator[tuple[list[str], str]]:
 
     reader = csv.reader(texts(), delimiter=separator, strict=True)
     while True:
-        place = f"{shown(path)}:{last + 1}"
+        place = f"{display_name(path)}:{last + 1}"
         try:
             cells = next(reader, None)
         except csv.Error as error:

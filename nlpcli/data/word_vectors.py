@@ -14,7 +14,7 @@ import numpy as np
 from nlpcli.config.counting import counted
 from nlpcli.config.files import write_lines
 from nlpcli.config.numbers import parse_float, parse_int
-from nlpcli.data.open_text import open_bytes, shown
+from nlpcli.data.open_text import display_name, open_bytes
 from nlpcli.data.readers import LONGEST_LINE, bounded
 from nlpcli.errors import NlpcliError
 
@@ -59,7 +59,7 @@ def read_word_vectors(path: Path | str, wanted: Callable[[str], bool] = lambda w
     Raises: NlpcliError for binary files, and, with file and line, for a vector of another width than the first, what is
     no number, and a number that is not finite.
     """
-    name = shown(path)
+    name = display_name(path)
     places: dict[str, int] = {}
     rows: list[np.ndarray] = []
     width = seen = 0
@@ -106,10 +106,10 @@ def _lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
 
 def _check_text(line: bytes, path: Path | str) -> None:
     if line.startswith(_ZIP):
-        raise NlpcliError(f"{shown(path)} is a zip archive", hint="unpack it and use the file inside")
+        raise NlpcliError(f"{display_name(path)} is a zip archive", hint="unpack it and use the file inside")
     if line.startswith(_FASTTEXT) or b"\x00" in line:
         raise NlpcliError(
-            f"{shown(path)} is a binary file, but word vectors must be in the text format",
+            f"{display_name(path)} is a binary file, but word vectors must be in the text format",
             hint="use the .vec or .txt file; word2vec writes text with -binary 0",
         )
 

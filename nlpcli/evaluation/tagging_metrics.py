@@ -137,21 +137,21 @@ class TagAccuracy(ExampleMetric):
 
 
 def entity_f1(
-    gold_tags: Sequence[Tags],
+    reference_tags: Sequence[Tags],
     predicted_tags: Sequence[Tags],
     strict: bool = False,
     scheme: str | None = None,
     resampling: Resampling | None = None,
 ) -> Score:
     """F1 of entities in percent, see `EntityF1`. Raises: NlpcliError as there."""
-    return EntityF1(strict=strict, scheme=scheme).corpus(predicted_tags, [gold_tags], resampling)
+    return EntityF1(strict=strict, scheme=scheme).corpus(predicted_tags, [reference_tags], resampling)
 
 
 def token_accuracy(
-    gold_tags: Sequence[Tags], predicted_tags: Sequence[Tags], resampling: Resampling | None = None
+    reference_tags: Sequence[Tags], predicted_tags: Sequence[Tags], resampling: Resampling | None = None
 ) -> Score:
     """The share of words whose tag is correct, in percent. Raises: NlpcliError for unequal lengths or nothing."""
-    return TagAccuracy().corpus(predicted_tags, [gold_tags], resampling)
+    return TagAccuracy().corpus(predicted_tags, [reference_tags], resampling)
 
 
 def _check_lengths(predicted: Sequence[Tags], references: Sequence[Tags]) -> None:

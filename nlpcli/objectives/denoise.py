@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nlpcli.data.document_sentences import SentenceDocuments
-from nlpcli.data.even_sample import spread
+from nlpcli.data.even_sample import evenly_spaced
 from nlpcli.data.shard_set import ShardSet
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
@@ -209,7 +209,7 @@ class Denoising:
         """Held-out texts, spread evenly, disturbed as `evaluate` disturbs them; without ends."""
         assert self.dev is not None
         texts = np.sort(np.concatenate(self.dev.in_order()))
-        for number in spread(len(texts), count):
+        for number in evenly_spaced(len(texts), count):
             text, noised = self._held_out(texts[number])
             yield Sample(text.ids.tolist(), noised.source.tolist(), noised.target.tolist())
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nlpcli.data.encoder_batches import PAIR_FORMATS, Inputs, Item, make_format
-from nlpcli.data.even_sample import spread
+from nlpcli.data.even_sample import evenly_spaced
 from nlpcli.data.next_sentence_pairs import Example
 from nlpcli.data.shard_set import ShardSet
 from nlpcli.errors import NlpcliError, unknown
@@ -236,7 +236,7 @@ class EncoderPretraining:
         """Held-out examples, spread evenly, and what the model makes of them; the same every time."""
         assert self.dev is not None
         rows = [(item, row) for item in self._held_out for row in range(len(item.numbers))]
-        for number in spread(len(rows), count):
+        for number in evenly_spaced(len(rows), count):
             item, row = rows[number]
             [example], hidden = self._read(self.dev, Item(item.places[[row]], item.numbers[[row]], item.copy))
             batch = self._batch([example], hidden).to(device)

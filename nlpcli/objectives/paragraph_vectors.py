@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from nlpcli.data.even_sample import spread
+from nlpcli.data.even_sample import evenly_spaced
 from nlpcli.objectives.objective import Loss
 from nlpcli.objectives.word2vec import WordPrediction, window_loss
 from nlpcli.objectives.word_windows import WindowBatch, WindowSampler, WindowSettings, WordCounts
@@ -37,7 +37,7 @@ class ParagraphVectors(WordPrediction):
         infer = ParagraphInference(model, self.sampler.settings)
         rng = np.random.default_rng(_SEED)
         shards = self.dev.shards
-        chosen = spread(shards.documents, _EVALUATED)
+        chosen = evenly_spaced(shards.documents, _EVALUATED)
         for start in range(0, len(chosen), _TOGETHER):
             numbers = chosen[start : start + _TOGETHER]
             texts = [shards.document(number)[:_LONGEST].astype(np.int64) for number in numbers]
@@ -52,7 +52,7 @@ class ParagraphVectors(WordPrediction):
         cosine with theirs."""
         assert model.documents is not None  # of an architecture with paragraphs
         dev, train = self.dev.shards, self.train.shards
-        chosen = [dev.document(number)[:_LONGEST].tolist() for number in spread(dev.documents, count)]
+        chosen = [dev.document(number)[:_LONGEST].tolist() for number in evenly_spaced(dev.documents, count)]
         vectors = ParagraphInference(model, self.sampler.settings)(chosen)
         cosines = normalize(vectors, dim=1) @ normalize(model.documents, dim=1).T
         for document, near in zip(chosen, cosines.argmax(dim=1).tolist(), strict=True):

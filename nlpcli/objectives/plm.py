@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nlpcli.data.even_sample import spread
+from nlpcli.data.even_sample import evenly_spaced
 from nlpcli.data.packing import StreamedWindows, TokenStream
 from nlpcli.data.shard_set import ShardSet
 from nlpcli.errors import NlpcliError
@@ -209,7 +209,7 @@ class PermutationLanguageModelling:
         length = min(self.context, len(self.dev))
         special = self.symbols.special
         gap = special.unk if "mask" in special.absent else special.mask
-        for number in spread(len(self.dev) // length, count):
+        for number in evenly_spaced(len(self.dev) // length, count):
             ids = self.dev.windows(np.array([number * length]), length)
             batch = self._batch(ids, np.random.default_rng([_EVALUATION_SEED, number]))
             order = batch.targets[batch.valid].numpy()

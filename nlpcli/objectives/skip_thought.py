@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from nlpcli.data.bucketing import token_budget_batches
-from nlpcli.data.even_sample import spread
+from nlpcli.data.even_sample import evenly_spaced
 from nlpcli.data.shard_set import ShardSet
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
@@ -163,13 +163,13 @@ class SkipThought:
         self, model: RecurrentSentenceEncoder, device: torch.device, count: int
     ) -> Iterator[tuple[list[int], list[int]]]:
         """Sentences of the dev set, the same every time, each with the other one of the greatest cosine."""
-        compared = [self.dev.read(number) for number in spread(len(self.dev), _COMPARED)]
+        compared = [self.dev.read(number) for number in evenly_spaced(len(self.dev), _COMPARED)]
         sizes = np.array([len(text) + 2 for text in compared])
         parts = token_budget_batches(sizes, max_tokens=self.batch_tokens, shuffle=False)
         found = [model.vectors(self.rows([compared[place] for place in part]).to(device)) for part in parts]
         order = torch.from_numpy(np.argsort(np.concatenate(parts))).to(device)
         units = normalize(torch.cat(found), dim=1)[order]
-        for place in spread(len(compared), count):
+        for place in evenly_spaced(len(compared), count):
             cosines = units @ units[place]
             cosines[place] = -2.0
             yield compared[place], compared[int(cosines.argmax())]

@@ -1,7 +1,7 @@
-"""What a run leaves of its model's outputs: a few at each evaluation, and all that were measured of the weights kept.
+"""The outputs on the dev set that a run writes: samples at each evaluation, all outputs of the best checkpoint.
 
-Whoever measures fills a `Shown`. Its samples go to `samples.jsonl`, to be looked at: how an output evolved. Its outputs
-go to `outputs.jsonl`, to be measured again: intervals, and a paired test against another run on the same data.
+An evaluation fills a `DevOutputs`. Its samples go to `samples.jsonl`, where a reader sees how an output changes. Its
+outputs go to `outputs.jsonl`, from which `nlpcli report` computes intervals and paired tests against other runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.files import write_atomic
-from nlpcli.data.even_sample import spread
+from nlpcli.data.even_sample import evenly_spaced
 from nlpcli.data.progress import followed
 from nlpcli.training.metric_direction import in_percent
 
@@ -26,13 +26,13 @@ _LONGEST = 1000  # characters of a text in a sample
 
 
 @dataclass
-class Shown:
-    """What the latest evaluation gave.
+class DevOutputs:
+    """The outputs of the latest evaluation.
 
     count: how many samples there are at each evaluation. samples: {"text" or "source", "reference", "output", …}.
-    outputs: for each item that was measured {"reference", "output"}, or of a part of a text
-    its "nats" and "tokens" and the tallies. measures: by the names of the metrics how they are computed from these:
-    {"metric", "options"}. data: a digest of what was measured on, which shows whether two runs can be paired.
+    outputs: for each evaluated item {"reference", "output"}, or for each part of a text its "nats", "tokens" and
+    tallies. measures: for each metric how it is computed from the outputs: {"metric", "options"}. data: a digest of the
+    dev set, which shows whether two runs can be paired.
     """
 
     count: int = 0
@@ -48,31 +48,31 @@ class Shown:
         measures: Mapping[str, Mapping[str, Any]] | None = None,
         data: str = "",
     ) -> None:
-        """Takes the place of what the evaluation before left, all at once."""
-        shown = [{name: _short(value) for name, value in sample.items()} for sample in samples]
-        self.samples, self.outputs = shown, [dict(output) for output in outputs]
+        """Replaces the outputs of the evaluation before, all at once."""
+        shortened = [{name: _short(value) for name, value in sample.items()} for sample in samples]
+        self.samples, self.outputs = shortened, [dict(output) for output in outputs]
         self.measures, self.data = {name: dict(how) for name, how in (measures or {}).items()}, data
 
     def chosen(self, size: int) -> list[int]:
-        """Which of `size` measured items are shown."""
-        return spread(size, self.count)
+        """The indices of the samples among `size` evaluated items."""
+        return evenly_spaced(size, self.count)
 
 
-def write_outputs(run: Path, shown: Shown, step: int) -> None:
-    """Writes a run's outputs, those of the weights that were kept at `step`; nothing stands there where none are known.
+def write_outputs(run: Path, dev_outputs: DevOutputs, step: int) -> None:
+    """Writes the outputs of the best checkpoint, saved at `step`; removes the file if there are none.
 
     The first line describes them: {"step", "data", "measures"}; each further one is an item.
     """
     path = Path(run) / OUTPUTS
-    if not shown.outputs:
+    if not dev_outputs.outputs:
         path.unlink(missing_ok=True)
         return
-    head = {"step": step, "data": shown.data, "measures": shown.measures}
-    write_atomic(path, (json.dumps(line) + "\n" for line in (head, *shown.outputs)))
+    head = {"step": step, "data": dev_outputs.data, "measures": dev_outputs.measures}
+    write_atomic(path, (json.dumps(line) + "\n" for line in (head, *dev_outputs.outputs)))
 
 
 def digest(items: Iterable[Any]) -> str:
-    """A digest of what is measured on."""
+    """A digest of a dev set."""
     found = hashlib.sha256()
     for item in items:
         found.update(repr(item).encode("utf-8", "surrogatepass"))
@@ -87,7 +87,7 @@ def _short(value: object) -> object:
 
 
 class Parts:
-    """The losses of a text, part by part, remembered as they go by."""
+    """Records the loss of each part of a text."""
 
     def __init__(self) -> None:
         self.outputs: list[dict[str, Any]] = []

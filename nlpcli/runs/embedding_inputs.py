@@ -103,7 +103,8 @@ def fitted(embedder: Embedder, items: Iterator[_Item], text: Callable[[_Item], s
     return chain(first, items)
 
 
-def tell_cut(embedder: Embedder, warn: Callable[[str], None]) -> None:
+def warn_cut_lines(embedder: Embedder, warn: Callable[[str], None]) -> None:
+    """Warns of lines that are longer than the embedder's limit."""
     if embedder.cut:
         have = "has" if embedder.cut == 1 else "have"
         longest = f"more than {counted(embedder.max_length, 'token')} (--max-length)"

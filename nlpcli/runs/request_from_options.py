@@ -160,7 +160,7 @@ def suite_request(given: Mapping[str, Any], task: str, *, command: str) -> Reque
     return _task_request(given, _Start(task, given.get("model"), given.get("config"), resume=False), command=command)
 
 
-def tell_suite_model(given: Mapping[str, Any], notify: Notify) -> None:
+def report_suite_model(given: Mapping[str, Any], notify: Notify) -> None:
     """Reports which preset a suite begins with, where no model was named."""
     _report_model(_Start("classify", given.get("model"), given.get("config"), resume=False), notify)
 

@@ -224,12 +224,12 @@ def check_same_task(base: RunConfig, config: RunConfig) -> None:
             if name == "init":
                 name, old = "the initial model (--model)", old or "none"
             raise NlpcliError(
-                f"{name} of a resumed run can't be changed from {_shown(old)} to {_shown(new)}",
+                f"{name} of a resumed run can't be changed from {_yaml_text(old)} to {_yaml_text(new)}",
                 hint="start a new run with another --out",
             )
 
 
-def _shown(value: object) -> str:
+def _yaml_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation.worst_mistakes import Mistake, mistakes
-from nlpcli.runs.finetuning.example_reading import tell_unknown
+from nlpcli.runs.finetuning.example_reading import warn_unknown_labels
 from nlpcli.runs.task_model import Applied
 from nlpcli.tasks import TASKS
 
@@ -42,7 +42,7 @@ class Evaluating:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores by name; `confusion` (labels, table of gold by predicted) and `worst` where they were requested."""
+    """Scores by name; `confusion` (labels, table of reference by predicted) and `worst` where they were requested."""
 
     model: Path
     examples: int
@@ -68,7 +68,7 @@ def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn:
     """As `evaluate`, of examples that are read already."""
     task = applied.task
     _check_confusion(task, job)
-    tell_unknown(task, examples, warn)
+    warn_unknown_labels(task, examples, warn)
     predictions = applied.predict(examples, batch_tokens=job.batch_tokens)
     return Evaluation(
         applied.loaded.path,

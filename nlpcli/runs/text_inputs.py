@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nlpcli.data.json_objects import begins_list, parse_object, read_objects, text_member
-from nlpcli.data.open_text import inner_suffix, shown
+from nlpcli.data.open_text import display_name, inner_suffix
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError
 
@@ -48,7 +48,7 @@ def read_inputs(path: str, format: str, field: str | None, added: Sequence[str] 
     name = field or "text"
     lines = enumerate(read_lines(path), start=1)
     if not is_json(path, format, field):
-        yield from (Input(line, f"{shown(path)}:{number}") for number, line in lines)
+        yield from (Input(line, f"{display_name(path)}:{number}") for number, line in lines)
         return
     begun = list(islice(lines, 1))
     if inner_suffix(path) == ".json" or (begun and begins_list(begun[0][1])):
@@ -58,7 +58,7 @@ def read_inputs(path: str, format: str, field: str | None, added: Sequence[str] 
         return
     for part in (begun, lines):
         for number, line in part:
-            place = f"{shown(path)}:{number}"
+            place = f"{display_name(path)}:{number}"
             if line.strip():
                 yield _input(parse_object(line, place, numbers=True), place, name, added)
             else:

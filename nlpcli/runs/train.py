@@ -12,7 +12,7 @@ from nlpcli.config.counting import counted
 from nlpcli.config.files import write_atomic
 from nlpcli.config.folder_lock import locked_folder
 from nlpcli.config.schema import RunConfig
-from nlpcli.runs.dev_samples import Shown, write_outputs
+from nlpcli.runs.dev_samples import DevOutputs, write_outputs
 from nlpcli.runs.joined_processes import prepared_together, sharded_among
 from nlpcli.runs.model_card import CARD, CardFacts, card_of
 from nlpcli.runs.resolve_settings import check_metric
@@ -47,12 +47,11 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class PreparedTraining:
-    """What is trained, on what, and how it is measured, ready for the loop.
+    """Objective, model and evaluation of a run, ready for the training loop.
 
-    build(): the model; preparation: which of its weights are trained when, and at which rate. info: what `model.yaml`
-    says of it. evaluate(model) gives the metrics named in `measured`; `signatures` says for each how, and may be filled
-    meanwhile, as `shown` is with outputs. fingerprint: of the data. source_tokenizer: of sources that are read with
-    another tokenizer.
+    build(): the model; preparation: its trainable weights and their learning rates. info: the contents of `model.yaml`.
+    evaluate(model): the metrics named in `measured`; it may fill `signatures`, which has the signature of each metric,
+    and `dev_outputs`. fingerprint: of the data. source_tokenizer: the tokenizer of sources, if it is another one.
     """
 
     objective: Objective[Any, Any]
@@ -64,7 +63,7 @@ class PreparedTraining:
     measured: Sequence[str]
     signatures: Mapping[str, str]
     fingerprint: str
-    shown: Shown = field(default_factory=Shown)
+    dev_outputs: DevOutputs = field(default_factory=DevOutputs)
     source_tokenizer: Tokenizer | None = None
 
 
@@ -149,7 +148,7 @@ def _trainer(run: TrainingRun, prepared: PreparedTraining, kind: type[TrainerT])
         objective,
         config.training,
         Evaluation(
-            prepared.evaluate, lambda *best: _keep(run, prepared, trained, *best), lambda: prepared.shown.samples
+            prepared.evaluate, lambda *best: _keep(run, prepared, trained, *best), lambda: prepared.dev_outputs.samples
         ),
         machine=machine,
         run=run.folder,
@@ -234,7 +233,7 @@ def _keep(
         run.folder, weights=weights, config=run.config.model, tokenizer=prepared.tokenizer,
         source_tokenizer=prepared.source_tokenizer, info=info,
     )  # fmt: skip
-    write_outputs(run.folder, prepared.shown, progress.step)
+    write_outputs(run.folder, prepared.dev_outputs, progress.step)
 
 
 def record_of(run: Path, outcome: Outcome) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class WindowReader:
         questions = self.context.tokenizer.encode([example.texts[0] for example in examples])
         longest = min(_LONGEST_QUESTION, self._room // 2)
         for example, question in zip(examples, questions, strict=True):
-            self.context.tell_cut(example, longest, len(question))
+            self.context.report_cut(example, longest, len(question))
         return [
             self._items(example, question[:longest], contexts[example.texts[1]])
             for example, question in zip(examples, questions, strict=True)

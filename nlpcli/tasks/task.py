@@ -49,11 +49,11 @@ def unknown_label(label: str, labels: Sequence[str], *, place: str) -> UnknownLa
 
 @dataclass(frozen=True)
 class Context:
-    """What a task stands on.
+    """What a task needs to encode examples and compute losses.
 
-    model: the body's configuration. info: what model.yaml, or the folder it was read from, says of it. max_length: the
-    most tokens of a sequence, special ones included. on_cut: see `OnCut`.
-    loss_settings: of a loss over the vocabulary.
+    model: the body's configuration. info: the contents of model.yaml, or of the folder it was read from. max_length:
+    the most tokens of a sequence, special ones included. on_cut: see `OnCut`. loss_settings: of a loss over the
+    vocabulary.
     """
 
     tokenizer: Tokenizer
@@ -63,8 +63,8 @@ class Context:
     on_cut: OnCut | None = None
     loss_settings: LossSettings = CROSS_ENTROPY
 
-    def tell_cut(self, example: Example, room: int, tokens: int) -> None:
-        """Tells of an example of which `room` of `tokens` tokens are read, if these are fewer."""
+    def report_cut(self, example: Example, room: int, tokens: int) -> None:
+        """Calls `on_cut` if only the first `room` of an example's `tokens` tokens are read."""
         if tokens > room and self.on_cut is not None:
             self.on_cut(example, room, tokens)
 

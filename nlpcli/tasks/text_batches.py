@@ -85,7 +85,7 @@ class TextReader:
     def _laid_out(self, example: Example, texts: list[list[int]]) -> tuple[Row, ...]:
         orders = [texts, texts[::-1]] if self.both_orders and len(texts) > 1 else [texts]
         room = self.layout.room(len(texts), self.max_length)
-        self.context.tell_cut(example, room, sum(map(len, texts)))
+        self.context.report_cut(example, room, sum(map(len, texts)))
         return tuple(self.layout.row(*cut(order, room, self.truncate)) for order in orders)
 
     def collate(self, items: Sequence[RowsItem], targets: Tensor | None) -> RowsBatch:

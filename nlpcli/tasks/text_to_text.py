@@ -223,7 +223,7 @@ class TextToText(Task[TextItem, PairBatch, list[int]]):
         sources = self.tokenizer.encode([self.wording.source(example.texts) for example in examples])
         targets = self.tokenizer.encode([one_line((*references(example), "")[0]) for example in examples])
         for example, source in zip(examples, sources, strict=True):
-            self.context.tell_cut(example, room, len(source))
+            self.context.report_cut(example, room, len(source))
         self.cut_sources += sum(len(source) > room for source in sources)
         self.cut_targets += sum(len(target) > limit for target in targets)
         if self.wording.framed:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nlpcli.config.counting import counted
-from nlpcli.data.open_text import shown
+from nlpcli.data.open_text import display_name
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation.alignment_error_rate import Links, parse_links
@@ -45,7 +45,7 @@ class WordLinks:
         lines = [np.array(sorted(links.possible), dtype=np.int32).reshape(-1, 2) for links in read_links(path, texts)]
         starts = np.concatenate([[0], np.cumsum([len(line) for line in lines], dtype=np.int64)])
         if not starts[-1]:
-            raise NlpcliError(f"{shown(path)} contains no links", hint="a line lists links such as 0-0 1-2")
+            raise NlpcliError(f"{display_name(path)} contains no links", hint="a line lists links such as 0-0 1-2")
         return cls(np.concatenate(lines), starts)
 
 
@@ -59,13 +59,13 @@ def read_links(path: str, texts: Texts) -> list[Links]:
     number = 0
     for number, line in enumerate(read_lines(path), start=1):
         if number <= len(texts):
-            place = f"{shown(path)}:{number}"
+            place = f"{display_name(path)}:{number}"
             links = parse_links(line, place)
             _check(links, texts[number - 1], place)
             found.append(links)
     if number != len(texts):
         raise NlpcliError(
-            f"{shown(path)} has {counted(number, 'line')}, but there are {counted(len(texts), 'sentence pair')}",
+            f"{display_name(path)} has {counted(number, 'line')}, but there are {counted(len(texts), 'sentence pair')}",
             hint="write one line of links for each pair; leave it blank where there are none",
         )
     return found

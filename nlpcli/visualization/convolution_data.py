@@ -44,7 +44,7 @@ class ConvolutionComparison:
         """The positions that are drawn around the query, odd in each direction."""
         return self.levels[0].weights.shape[1:]
 
-    def shown(self, count: int) -> list[Sharpness]:
+    def sample_levels(self, count: int) -> list[Sharpness]:
         """`count` of the levels, from the bluntest to the sharpest, evenly spread."""
         places = np.linspace(0, len(self.levels) - 1, count).round().astype(int)
         return [self.levels[place] for place in places]

@@ -41,7 +41,7 @@ def draw(
         width = _LEFT + _LEVELS * (_SIDE + _GAP) + 0.65 + _CHART + _RIGHT
         height = top + _SIDE + _BOTTOM
         figure = new_figure(width, height)
-        for number, level in enumerate(comparison.shown(_LEVELS)):
+        for number, level in enumerate(comparison.sample_levels(_LEVELS)):
             axes = place_axes(figure, _LEFT + number * (_SIDE + _GAP), top, _SIDE, _SIDE)
             _draw_heads(axes, comparison, level, colors, first=number == 0)
         axes = place_axes(figure, width - _RIGHT - _CHART, top, _CHART, _SIDE)

@@ -30,7 +30,7 @@ def draw(comparison: ConvolutionComparison, *, width: int, color: bool, unicode:
     caption = f"Attention weights around one query, {_EQUATION[not unicode]}: {_OVER[len(comparison.kernel_size) - 1]}."
     lines: list[Line] = [[(line, BOLD)] for line in wrapped(_plain(comparison.title, unicode), width)]
     lines += [[], *([(line, FAINT)] for line in wrapped(caption, width)), []]
-    tiles = [(f"{name} = {level.alpha:g}", comparison.mosaic(level)) for level in comparison.shown(_LEVELS)]
+    tiles = [(f"{name} = {level.alpha:g}", comparison.mosaic(level)) for level in comparison.sample_levels(_LEVELS)]
     across = 2 if 4 * tiles[0][1].shape[1] + 2 <= width else 1
     lines += grid([tiles[start : start + across] for start in range(0, len(tiles), across)], scale, width)
     lines += [[], *flowing(scale.legend(), width), []]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nlpcli.data.even_sample import spread
+from nlpcli.data.even_sample import evenly_spaced
 from nlpcli.visualization.charts import COLORS, short_number
 from nlpcli.visualization.figure_style import (
     Theme,
@@ -131,7 +131,7 @@ def _draw_weights(
         interpolation="nearest" if max(fit.weights.shape) < _WIDE * 72 else "auto",
     )  # fmt: skip
     for axis, values in ((axes.xaxis, keys), (axes.yaxis, regression.query_places)):
-        chosen = spread(len(values), _TICKS)
+        chosen = evenly_spaced(len(values), _TICKS)
         axis.set_ticks(chosen, [_tick(values[place]) for place in chosen])
     axes.tick_params(labelsize=8, length=2.5, labelleft=number == 0)
     name = regression.axes[0]

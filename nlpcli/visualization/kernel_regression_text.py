@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nlpcli.data.even_sample import spread
+from nlpcli.data.even_sample import evenly_spaced
 from nlpcli.escaping import printable
 from nlpcli.visualization.attention_data import Side
 from nlpcli.visualization.charts import Line as Curve
@@ -71,7 +71,7 @@ def _key(regression: Regression, point: str) -> str:
 
 def _weights(regression: Regression, fit: Fit, ink: Ink, width: int) -> Iterator[Line]:
     """The weights of one fit; of many queries and keys some that are evenly spread."""
-    rows, columns = (spread(size, most) for size, most in zip(fit.weights.shape, (_ROWS, _COLUMNS), strict=True))
+    rows, columns = (evenly_spaced(size, most) for size, most in zip(fit.weights.shape, (_ROWS, _COLUMNS), strict=True))
     keys = regression.x[:, 0] if regression.query_points is None else regression.y
     some = ["", ""]
     for place, (chosen, size) in enumerate(((rows, fit.weights.shape[0]), (columns, fit.weights.shape[1]))):

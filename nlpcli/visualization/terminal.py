@@ -20,7 +20,7 @@ from nlpcli.visualization.terminal_document import sentence_lines
 from nlpcli.visualization.terminal_grid import grid
 from nlpcli.visualization.terminal_matrix import matrix
 from nlpcli.visualization.terminal_table import tables
-from nlpcli.visualization.text_width import cells, cut, isolated, shown, to_right, wrapped
+from nlpcli.visualization.text_width import cells, cut, isolated, printable, to_right, wrapped
 from nlpcli.visualization.transformations import MEAN, ROLLOUT, HeadNumbers
 
 VIEWS = ("auto", "matrix", "grid", "text")
@@ -211,7 +211,7 @@ def _weight(value: float) -> str:
 
 def _distinct_labels(side: Side, ink: Ink) -> list[str]:
     """The tokens as they are shown; one that is there twice with its place from 1."""
-    tokens = [shown(token, unicode=ink.unicode) for token in side.tokens]
+    tokens = [printable(token, unicode=ink.unicode) for token in side.tokens]
     counts = Counter(tokens)
     return [f"{token}({index})" if counts[token] > 1 else token for index, token in enumerate(tokens, start=1)]
 
@@ -236,7 +236,7 @@ def _title(text: str, ink: Ink, width: int) -> list[Line]:
 
 def _words(text: str, ink: Ink) -> str:
     """Running text as it is shown, with its spaces."""
-    return isolated(" ".join(shown(word, unicode=ink.unicode) for word in text.split()))
+    return isolated(" ".join(printable(word, unicode=ink.unicode) for word in text.split()))
 
 
 def flowing(pieces: Sequence[Line], width: int) -> list[Line]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nlpcli.visualization.document_text import WeightedSentence
 from nlpcli.visualization.heat_map import Line, Scale
-from nlpcli.visualization.text_width import cells, cut, isolated, shown
+from nlpcli.visualization.text_width import cells, cut, isolated, printable
 
 _MARGIN = 8  # columns of a sentence's weight, with its shade and the space behind it
 
@@ -32,7 +32,7 @@ def _wrapped(sentence: WeightedSentence, scale: Scale, width: int) -> list[Line]
     lines: list[Line] = [[]]
     used = 0
     for word in sentence.words:
-        token = shown(word.text, unicode=scale.ink.unicode)
+        token = printable(word.text, unicode=scale.ink.unicode)
         text, style = _marked(cut(token, width - 1, "…" if scale.ink.unicode else "~"), word.weight, scale)
         space = " " if used and word.spaced else ""
         if used and used + len(space) + cells(text) > width:

@@ -10,7 +10,7 @@ import numpy as np
 
 from nlpcli.visualization.attention_data import Side
 from nlpcli.visualization.heat_map import FAINT, Ink, Line, Scale, blocks_note, painted, pooled
-from nlpcli.visualization.text_width import cells, clusters, cut, shown, to_left, to_right, wrapped
+from nlpcli.visualization.text_width import cells, clusters, cut, printable, to_left, to_right, wrapped
 
 _TALLEST = 12  # lines of the upright labels of columns
 _MOST_LINES = 400  # of a matrix in full; more are an overview
@@ -52,8 +52,8 @@ class Axis:
     @classmethod
     def of(cls, side: Side, ink: Ink) -> Axis:
         several = len(set(side.groups)) > 1
-        groups = tuple(shown(group, unicode=ink.unicode) for group in side.groups) if several else ("",) * len(side)
-        return cls(tuple(shown(token, unicode=ink.unicode) for token in side.tokens), groups, ink)
+        groups = tuple(printable(group, unicode=ink.unicode) for group in side.groups) if several else ("",) * len(side)
+        return cls(tuple(printable(token, unicode=ink.unicode) for token in side.tokens), groups, ink)
 
     @property
     def narrow(self) -> bool:

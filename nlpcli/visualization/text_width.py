@@ -17,11 +17,11 @@ _PLAIN = str.maketrans({"▁": "_", "×": "x", "–": "-", "…": "...", "·": "
 
 
 def cells(text: str) -> int:
-    """The columns that `text`, as `shown` gives it, takes in a terminal."""
+    """The columns that `text`, as `printable` gives it, takes in a terminal."""
     return sum(map(_cells, text))
 
 
-def shown(token: str, *, unicode: bool = True) -> str:
+def printable(token: str, *, unicode: bool = True) -> str:
     """`token` in a form that has the same width in every terminal.
 
     Composed (NFC); spaces are ␣; emoji lose tones, variation selectors and joiners (a family is its members); control

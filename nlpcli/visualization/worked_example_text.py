@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from nlpcli.attention.worked_example import D_KEY, D_MODEL, WorkedExample
-from nlpcli.visualization.text_width import cut, shown, to_left, to_right, wrapped
+from nlpcli.visualization.text_width import cut, printable, to_left, to_right, wrapped
 
 _CELL = 7
 _NAME = 14
@@ -52,9 +52,9 @@ def example_data(example: WorkedExample) -> dict[str, Any]:
 
 def _table(names: Sequence[str], table: Tensor, columns: Sequence[str] | None) -> Iterator[str]:
     if columns is not None:
-        yield " " * _NAME + "".join(to_right(cut(shown(name), _CELL - 1), _CELL) for name in columns)
+        yield " " * _NAME + "".join(to_right(cut(printable(name), _CELL - 1), _CELL) for name in columns)
     for name, row in zip(names, table.tolist(), strict=True):
-        yield "  " + to_left(cut(shown(name), _NAME - 3), _NAME - 2) + "".join(_number(number) for number in row)
+        yield "  " + to_left(cut(printable(name), _NAME - 3), _NAME - 2) + "".join(_number(number) for number in row)
 
 
 def _one_cell(example: WorkedExample) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _one_cell(example: WorkedExample) -> Iterator[str]:
     query, key = example.query[-1].tolist(), example.key[0].tolist()
     products = " + ".join(f"{a:.3f} · {b:.3f}" for a, b in zip(query, key, strict=True))
     scaled = example.scaled[-1].tolist()
-    first, last = (cut(shown(example.tokens[place]), _NAME) for place in (0, -1))
+    first, last = (cut(printable(example.tokens[place]), _NAME) for place in (0, -1))
     terms = wrapped(" + ".join(f"e^{number:.3f}" for number in scaled), 60)
     yield f"How one weight is computed: query '{last}', key '{first}'"
     yield f"  score   {products} = {example.scores[-1, 0]:.3f}"

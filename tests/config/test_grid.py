@@ -81,7 +81,7 @@ def test_a_grid_that_makes_no_sense_is_refused_in_words(tmp_path, text, message)
 
 def test_columns_are_headed_by_the_last_part_of_a_setting_where_that_is_clear(tmp_path):
     text = "equal: {steps: 5}\nrows: [{name: base}]\ncolumns: [model.heads, model.dropout, head.dropout]"
-    assert grid(tmp_path, text).shown() == {
+    assert grid(tmp_path, text).column_settings() == {
         "heads": "model.heads", "model.dropout": "model.dropout", "head.dropout": "head.dropout",
     }  # fmt: skip
 

@@ -54,7 +54,7 @@ def test_the_figure_has_the_weights_and_the_errors(comparison, theme, monkeypatc
     assert one == two and re.search(b"<!-- A title -->", one)
     monkeypatch.setattr(convolution_figure, "as_bytes", lambda figure, format, dpi: figure)
     *maps, errors = convolution_figure.draw(comparison, theme=theme).axes
-    shown = comparison.shown(4)
+    shown = comparison.sample_levels(4)
     assert [level.alpha for level in shown] == [0.1, 1, 5, 50]
     for axes, level in zip(maps, shown, strict=True):
         assert np.array_equal(axes.images[0].get_array(), comparison.mosaic(level), equal_nan=True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nlpcli.errors import NlpcliError
 from nlpcli.visualization import terminal, transformations
 from nlpcli.visualization.attention_data import Attention, Side, Site
-from nlpcli.visualization.text_width import cells, shown
+from nlpcli.visualization.text_width import cells, printable
 
 GOLDEN = Path(__file__).parent / "golden"
 ESCAPES = re.compile("\x1b\\[[0-9;]*m")
@@ -275,7 +275,7 @@ def test_every_row_begins_and_ends_in_the_same_column(tokens, color):
     rows = text.split("\n\n")[1].split("\n")[-len(side) :]
     assert len({cells(ESCAPES.sub("", row)) for row in rows}) == 1
     labels = [cells(re.split("\x1b|█", row)[0]) for row in rows]
-    assert len(set(labels)) == 1 and labels[0] == min(24, max(cells(shown(token)) for token in tokens)) + 1
+    assert len(set(labels)) == 1 and labels[0] == min(24, max(cells(printable(token)) for token in tokens)) + 1
 
 
 # --- what the cells say ------------------------------------------------------------------------------------------

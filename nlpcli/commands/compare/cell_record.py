@@ -144,7 +144,7 @@ def _unrecorded(run: Path) -> str:
 
 def differences(run: Path, requested: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
     """How the requested settings differ from those with which the cell in the folder `run` was trained, in words."""
-    trained = record.get("asked", {})
+    trained = record.get("requested", record.get("asked", {}))  # "asked": written by earlier versions
     if "config" in record and record["config"] != digest((str(run / CONFIG),)):
         return [f"its {CONFIG} was changed by another command"]
     if "weights" in record and record["weights"] != _weights_now(run):
@@ -157,7 +157,7 @@ def differences(run: Path, requested: Mapping[str, Any], record: Mapping[str, An
         new, old = (kind.get(name, usual.get(name)) for kind in (requested, trained))
         if json.loads(json.dumps(new, default=str)) != old:
             differing.append(
-                f"{name} differs" if name.startswith("the ") else f"{name} was {_shown(old)}, not {_shown(new)}"
+                f"{name} differs" if name.startswith("the ") else f"{name} was {_as_json(old)}, not {_as_json(new)}"
             )
     return differing
 
@@ -169,7 +169,7 @@ def _weights_now(run: Path) -> str | None:
         return None
 
 
-def _shown(value: object) -> str:
+def _as_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -137,7 +137,7 @@ def _named(given: Sequence[str], variants: Sequence[Variant]) -> list[str]:
 
 def _check_columns(job: Comparing, grid: GridConfig, config: RunConfig) -> None:
     settings = flat(config.model_dump())
-    for name in grid.shown().values():
+    for name in grid.column_settings().values():
         if name not in settings:
             hint = suggestion(RunConfig, name.split(".")) or "list all settings with: nlpcli config show NAME"
             raise NlpcliError(f"{job.grid}: columns: the setting '{name}' does not exist", hint=hint)

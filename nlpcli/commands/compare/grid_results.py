@@ -129,11 +129,11 @@ class Results:
 
     @classmethod
     def of(cls, plan: Plan, standings: Sequence[Standing], command: str) -> Results:
-        shown = _shown(plan)
+        column_settings = _column_settings(plan)
         by_name: dict[str, list[Standing]] = {}
         for standing in standings:
             by_name.setdefault(standing.cell.variant.name, []).append(standing)
-        rows = [_row(variant, by_name[variant.name], plan, shown) for variant in plan.variants]
+        rows = [_row(variant, by_name[variant.name], plan, column_settings) for variant in plan.variants]
         found = [s.record["results"] for s in standings if s.finished and "results" in s.record]
         data = plan.cells[0].config.data
         reference = _reference(plan, rows)
@@ -142,8 +142,9 @@ class Results:
             reference=reference.title if reference is not None else "", tested=tested, untested=untested,
             name=plan.grid.name, title=plan.grid.title or plan.grid.name, description=plan.grid.description,
             equal=str(plan.grid.equal),
-            kind=plan.grid.equal.kind, command=command, rows=rows, headings=list(shown), full_names=shown,
-            base={heading: plan.base.get(name) for heading, name in shown.items()},
+            kind=plan.grid.equal.kind, command=command, rows=rows, headings=list(column_settings),
+            full_names=column_settings,
+            base={heading: plan.base.get(name) for heading, name in column_settings.items()},
             metrics=_metrics(plan, rows, found), missing=_missing(plan, rows), axes=_axes(plan),
             signatures=_signatures(standings, found), by_axes=not plan.grid.columns,
             machines=list(dict.fromkeys(_machine(result) for result in found)),
@@ -214,10 +215,10 @@ def _machine(result: Mapping[str, Any]) -> str:
     return "; ".join(part for part in (where, result.get("platform")) if part)
 
 
-def _shown(plan: Plan) -> dict[str, str]:
+def _column_settings(plan: Plan) -> dict[str, str]:
     """Heading -> setting: what was requested, or what differs between the cells."""
     if plan.grid.columns:
-        return plan.grid.shown()
+        return plan.grid.column_settings()
     configs = [flat(cell.config.model_dump()) for cell in plan.cells]
     differing = [
         name

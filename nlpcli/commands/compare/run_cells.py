@@ -108,7 +108,7 @@ def _is_open(plan: Plan, standing: Standing) -> bool:
 
 def _run_cell(plan: Plan, standing: Standing, standings: list[Standing], listener: Listener) -> None:
     cell = standing.cell
-    watching = _Recording(listener, cell, {"asked": standing.requested, "tokenizer": records.tokenizer_key(cell)})
+    watching = _Recording(listener, cell, {"requested": standing.requested, "tokenizer": records.tokenizer_key(cell)})
     shared = [item.cell for item in standings if item.cell is not cell and item.state in (INTERRUPTED, FINISHED)]
     try:
         _train(cell, standing.state, shared, watching)

@@ -1,4 +1,4 @@
-"""What answers to prompts are measured by: candidates as labels, written answers as texts."""
+"""Metrics of answers to prompts: of candidates as labels, of written answers as texts."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def metrics_of(template: Template) -> list[Metric]:
 
 
 def measure(
-    metric: Metric, gold: Sequence[tuple[str, ...]], predicted: Sequence[str], resampling: Resampling | None
+    metric: Metric, references: Sequence[tuple[str, ...]], predicted: Sequence[str], resampling: Resampling | None
 ) -> Score:
-    """The score of the answers; gold: all that is right of each example, () where nothing is."""
+    """The score of the answers; references: all correct answers of each example, () if there is none."""
     if metric.needs == ANSWERS:
-        return metric.corpus(predicted, [gold], resampling)
-    return metric.corpus(predicted, reference_sets(gold)[: metric.max_references], resampling)
+        return metric.corpus(predicted, [references], resampling)
+    return metric.corpus(predicted, reference_sets(references)[: metric.max_references], resampling)

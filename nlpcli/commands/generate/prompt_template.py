@@ -42,16 +42,16 @@ class Record:
 class Case:
     """An example as the template shows it.
 
-    nothing: the prompt that says nothing of the example. candidates: name in the data -> text after the prompt; none
-    where the text is to be written. gold: the name of the right candidate, or the right texts, () where nothing is;
-    None where it is not known. completion: what comes after the prompt where the example is shown with its answer, None
-    where that is not known. texts: the columns in the prompt, `text` and `text2` first, then the others as in the data.
+    nothing: the prompt without the example's content. candidates: name in the data -> text after the prompt; empty if
+    the model writes the text. references: the name of the correct candidate, or the correct texts, () if none is
+    correct, None if unknown. completion: the text after the prompt if the example is shown with its answer, None if
+    unknown. texts: the columns in the prompt, `text` and `text2` first, then the others as in the data.
     """
 
     prompt: str
     nothing: str
     candidates: Mapping[str, str]
-    gold: tuple[str, ...] | None
+    references: tuple[str, ...] | None
     completion: str | None
     place: str
     texts: tuple[str, ...] = ()
@@ -153,8 +153,8 @@ class Template(Strict):
         texts = self._texts_shown(record)
         nothing = fill(self.answer_context, record, "answer_context")
         if not self.ranks:
-            gold = record.label
-            return Case(prompt, nothing, {}, gold, self._completion(gold[0]) if gold else None, record.place, texts)
+            completion = self._completion(record.label[0]) if record.label else None
+            return Case(prompt, nothing, {}, record.label, completion, record.place, texts)
         answers = self._texts(record)
         candidates = {name: self._completion(text) for name, text in answers.items()}
         if record.label is None:

@@ -92,7 +92,7 @@ class Answer:
     """
 
     prediction: str | None
-    gold: tuple[str, ...] | None
+    references: tuple[str, ...] | None
     prompt: str
     shots: int
     candidates: tuple[Ranked, ...] = ()
@@ -111,8 +111,8 @@ class Answer:
         found["prediction"] = self.prediction
         if self.prediction is None:
             return found
-        if self.gold is not None:
-            found["label"] = self.gold[0] if len(self.gold) == 1 else list(self.gold)
+        if self.references is not None:
+            found["label"] = self.references[0] if len(self.references) == 1 else list(self.references)
         if self.candidates:
             found["candidates"] = [asdict(candidate) for candidate in self.candidates]
         else:
@@ -148,7 +148,7 @@ class Prompter:
         self.composer = _composer(self.template, self.loaded, demonstrations, warn)
         self._writer: Writer | None = None
         self._unconditional: dict[tuple[str, ...], list[float]] = {}
-        self._gold: list[tuple[str, ...]] = []
+        self._references: list[tuple[str, ...]] = []
         self._predicted: list[str] = []
         self._unlabelled = 0
 
@@ -190,13 +190,13 @@ class Prompter:
         """The scores of all answers given so far whose examples have a label; none where no example has one."""
         from nlpcli.commands.generate.prompt_metrics import measure
 
-        if not self._gold:
+        if not self._references:
             self.notify("no example has a label, so no score is computed")
             return []
         if self._unlabelled:
             have = "has no label and is" if self._unlabelled == 1 else "have no label and are"
             self.warn(f"{counted(self._unlabelled, 'example')} {have} not scored")
-        return [measure(metric, self._gold, self._predicted, resampling) for metric in self.metrics]
+        return [measure(metric, self._references, self._predicted, resampling) for metric in self.metrics]
 
     def _cases(self, path: str, *, blank_lines: bool = False) -> Iterator[Case | None]:
         """The cases in a file; None for a blank line, if these are wanted."""
@@ -208,10 +208,10 @@ class Prompter:
 
     def _remember(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
-            if answer.gold is None:
+            if answer.references is None:
                 self._unlabelled += 1
             else:
-                self._gold.append(answer.gold)
+                self._references.append(answer.references)
                 self._predicted.append(answer.prediction or "")
 
     # --- candidates ----------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ class Prompter:
             )
             best = max(ranked, key=lambda candidate: candidate.score)
             case = prompt.case
-            answers.append(Answer(best.label, case.gold, prompt.context, prompt.shots, ranked, texts=case.texts))
+            answers.append(Answer(best.label, case.references, prompt.context, prompt.shots, ranked, texts=case.texts))
         return answers
 
     def _bases(self, cases: Sequence[Case]) -> list[list[float]]:
@@ -268,7 +268,7 @@ class Prompter:
         self._writer = self._writer or Writer(self.loaded, self.template, self.job.batch_tokens)
         written = self._writer.write([prompt.question for prompt in prompts])
         return [
-            Answer(text, prompt.case.gold, prompt.context, prompt.shots, (), logprob, finished, prompt.case.texts)
+            Answer(text, prompt.case.references, prompt.context, prompt.shots, (), logprob, finished, prompt.case.texts)
             for prompt, (text, logprob, finished) in zip(prompts, written, strict=True)
         ]
 

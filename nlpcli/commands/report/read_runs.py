@@ -27,7 +27,7 @@ CONFIG, DESCRIPTION, WEIGHTS = "config.yaml", "model.yaml", "model.safetensors"
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the kept weights gave on held-out data: see `nlpcli.runs.dev_samples.Shown`."""
+    """The outputs of the best checkpoint on the dev set: see `nlpcli.runs.dev_samples.DevOutputs`."""
 
     step: int
     data: str

@@ -16,7 +16,7 @@ from nlpcli.commands.score.request import (
     ignored_options,
 )
 from nlpcli.commands.score.score_inputs import Files
-from nlpcli.data.open_text import shown
+from nlpcli.data.open_text import display_name
 from nlpcli.evaluation import Metric, Resampling, Score
 from nlpcli.evaluation.line_statistics import LineMetric, Remarks, Statistics
 from nlpcli.evaluation.score import TEXT_PAIRS, count_for_signature, counts_of_references, without_blanks
@@ -202,7 +202,7 @@ def _score_sentences(request: ScoreRequest, metrics: Mapping[str, LineMetric], w
 def _scores(
     request: ScoreRequest, name: str, metric: LineMetric, statistics: list[Statistics], references: str
 ) -> list[SystemScore]:
-    names = [shown(path) for path in _systems(request)]
+    names = [display_name(path) for path in _systems(request)]
     if request.baseline is None:
         return [
             SystemScore(system, name, metric.score_from(one, references, request.resampling))

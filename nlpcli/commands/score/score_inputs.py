@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_float
 from nlpcli.data.label_text import stripped
-from nlpcli.data.open_text import STDIN, inner_suffix, shown
+from nlpcli.data.open_text import STDIN, display_name, inner_suffix
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.score import ANSWERS, LABELS, LINKS, NUMBERS, TAGS, TEXT_PAIRS, Metric, without_blanks
@@ -156,7 +156,7 @@ class Files:
                     raise empty_file(path)
             if len({len(lines) for lines in portion.values()}) > 1:
                 totals = {path: before + len(portion[path]) + sum(1 for _ in streams[path]) for path in paths}
-                check_counts([(shown(path), totals[path]) for path in paths])
+                check_counts([(display_name(path), totals[path]) for path in paths])
             if not portion[paths[0]]:
                 return
             yield portion
@@ -165,7 +165,7 @@ class Files:
 
 def empty_file(path: str) -> NlpcliError:
     """The error for a file without lines."""
-    return NlpcliError(f"{shown(path)} is empty, so there is nothing to score")
+    return NlpcliError(f"{display_name(path)} is empty, so there is nothing to score")
 
 
 # Lines
@@ -173,10 +173,10 @@ def empty_file(path: str) -> NlpcliError:
 
 def _read_lines(files: Files, needs: str) -> list[Items]:
     parse = _PARSERS[needs]
-    _check_numbers([Items(shown(path), files.lines(path), []) for path in files.paths.all], "lines")
+    _check_numbers([Items(display_name(path), files.lines(path), []) for path in files.paths.all], "lines")
     found = []
     for path in files.paths.all:
-        name = shown(path)
+        name = display_name(path)
         places = [f"{name}:{number}" for number in range(1, len(files.lines(path)) + 1)]
         items = [parse(line, place) for line, place in zip(files.lines(path), places, strict=True)]
         found.append(Items(name, items, places))
@@ -230,10 +230,10 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
 
 
 def _read_transcripts(files: Files, needs: str) -> list[Items]:
-    utterances = [(path, parse_trn(files.lines(path), shown(path))) for path in files.paths.all]
+    utterances = [(path, parse_trn(files.lines(path), display_name(path))) for path in files.paths.all]
     order_path, order = utterances[0]
     return [
-        Items(shown(path), in_order(found, shown(path), order, shown(order_path)), list(order))
+        Items(display_name(path), in_order(found, display_name(path), order, display_name(order_path)), list(order))
         for path, found in utterances
     ]
 
@@ -246,10 +246,10 @@ def _read_columns(files: Files, needs: str) -> list[Items]:
     texts = [list(read_tagged(path, columns)) for path in files.paths.all]
     first, *others = texts
     for text in others:
-        for example, right in zip(text, first, strict=False):  # unequal numbers are told later
-            _check_words(example, right)
+        for example, reference in zip(text, first, strict=False):  # unequal numbers are refused later
+            _check_words(example, reference)
     return [
-        Items(shown(path), [example.label for example in text], [example.place for example in text])
+        Items(display_name(path), [example.label for example in text], [example.place for example in text])
         for path, text in zip(files.paths.all, texts, strict=True)
     ]
 
@@ -275,16 +275,16 @@ def _read_answers(files: Files, needs: str) -> list[Items]:
     if others:
         raise NlpcliError(
             "a SQuAD data set already contains all references of its questions",
-            hint=f"leave out --ref {shown(others[0])}",
+            hint=f"leave out --ref {display_name(others[0])}",
         )
     questions = list(read_answers(first))
     places = [question.place for question in questions]
-    found = [Items(shown(first), [question.texts for question in questions], places)]
+    found = [Items(display_name(first), [question.texts for question in questions], places)]
     for path in files.paths.all[1:]:
-        answers = _predictions("\n".join(files.lines(path)), shown(path))
+        answers = _predictions("\n".join(files.lines(path)), display_name(path))
         if not any(question.id in answers for question in questions):
-            raise NlpcliError(f"{shown(path)}: none of its ids belongs to a question of {shown(first)}")
-        found.append(Items(shown(path), [answers.get(question.id) for question in questions], places))
+            raise NlpcliError(f"{display_name(path)}: none of its ids belongs to a question of {display_name(first)}")
+        found.append(Items(display_name(path), [answers.get(question.id) for question in questions], places))
     return found
 
 
@@ -341,9 +341,9 @@ def check_counts(counts: Sequence[tuple[str, int]], format: str = "lines") -> No
 def _check_tags(found: Sequence[Items]) -> None:
     first, *others = found
     for other in others:
-        for tags, place, gold, gold_place in zip(other.items, other.places, first.items, first.places, strict=True):
-            if len(tags) != len(gold):
+        for tags, place, wanted, reference in zip(other.items, other.places, first.items, first.places, strict=True):
+            if len(tags) != len(wanted):
                 raise NlpcliError(
-                    f"{place}: the sentence has {counted(len(tags), 'tag')}, but in {gold_place} it has {len(gold):,}",
+                    f"{place}: the sentence has {counted(len(tags), 'tag')}, but in {reference} it has {len(wanted):,}",
                     hint="write the tags of each sentence on one line; add --format conll if the tags are in columns",
                 )

@@ -152,7 +152,7 @@ def ordinary(tokens: Side) -> list[int]:
     return [place for place, special in enumerate(tokens.special) if not special]
 
 
-def asked_and_answered(opened: Opened, given: Given) -> tuple[Any, list[int]]:
+def item_and_answer(opened: Opened, given: Given) -> tuple[Any, list[int]]:
     """A text as a text-to-text task puts it, and the ids of the answer that is given, or that the model writes."""
     task = opened.task
     texts = (given.text,) if given.second is None else (given.text, given.second)

@@ -17,8 +17,8 @@ from nlpcli.attention.kernel_regression import (
 )
 from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_float
-from nlpcli.data.even_sample import spread
-from nlpcli.data.open_text import shown
+from nlpcli.data.even_sample import evenly_spaced
+from nlpcli.data.open_text import display_name
 from nlpcli.data.points import read_points
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import quoted, shortened
@@ -58,7 +58,7 @@ def file_regression(path: str, bandwidth: str | None = None) -> Regression:
     points = read_points(path)
     x, y = torch.tensor(points.x, dtype=_DOUBLE), torch.tensor(points.y, dtype=_DOUBLE)
     order = (x[:, 0] if x.size(1) == 1 else y).argsort(stable=True)
-    data = f"{counted(len(y), 'point')} of {shortened(shown(path), _LONGEST_NAME)}"
+    data = f"{counted(len(y), 'point')} of {shortened(display_name(path), _LONGEST_NAME)}"
     return _regression(data, points.names, x[order], y[order], bandwidth)
 
 
@@ -79,7 +79,7 @@ def _regression(
     if x.size(1) == 1:
         queries = torch.linspace(float(x.min()), float(x.max()), _QUERIES, dtype=_DOUBLE)[:, None]
     else:
-        chosen = torch.tensor(spread(len(x), _MOST_QUERY_POINTS))
+        chosen = torch.tensor(evenly_spaced(len(x), _MOST_QUERY_POINTS))
         queries = x[chosen]
     fits = tuple(_fit(name, width, x, y, queries) for name, width in _bandwidths(x, y, bandwidth))
     return Regression(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from nlpcli.commands.visualize_attention.encoder_inputs import asked_and_answered, log_probability, texts_of
+from nlpcli.commands.visualize_attention.encoder_inputs import item_and_answer, log_probability, texts_of
 from nlpcli.commands.visualize_attention.readable_tokens import Part, readable, side
 from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, truncated, view
 from nlpcli.config.counting import counted
@@ -38,7 +38,7 @@ def read_stream(opened: Opened, given: Given) -> Seen:
 
 def read_prompt(opened: Opened, given: Given) -> Seen:
     """A language model tuned to answer in the stream it reads: a text, and its answer, given or written."""
-    item, answer = asked_and_answered(opened, given)
+    item, answer = item_and_answer(opened, given)
     start = len(opened.task.layout.start)
     prompt = [Part(item.source[:start], True, "source"), Part(item.source[start:], False, "source")]
     return _stream(opened, given, [*prompt, Part(answer, False, "target")])

@@ -42,8 +42,8 @@ class Showing:
             )
 
 
-def shown(attention: Attention, showing: Showing, *, few: bool) -> Attention:
-    """What is to be drawn of an attention.
+def select(attention: Attention, showing: Showing, *, few: bool) -> Attention:
+    """The part of an attention that is drawn.
 
     few: where nothing was chosen, one matrix of each site instead of all of them, and of an encoder-decoder the
     cross-attention alone: see `few_of`.
@@ -54,7 +54,7 @@ def shown(attention: Attention, showing: Showing, *, few: bool) -> Attention:
     if few and not showing.sites and any(site.name == "cross" for site in chosen.sites) and not showing.rollout:
         chosen = transformations.select(chosen, ("cross",))
     if showing.rollout:
-        chosen = _rolled_out(chosen, told=bool(showing.sites))
+        chosen = _rolled_out(chosen, required=bool(showing.sites))
     chosen = transformations.select(chosen, None, showing.layers or None, showing.heads or None)
     if few:
         gradient = "gradient of" in attention.notes
@@ -87,9 +87,9 @@ def _mean(site: Site, over: str) -> Site:
     return transformations.average(Attention((site,)), over).sites[0]
 
 
-def _rolled_out(attention: Attention, *, told: bool) -> Attention:
-    """The rollout of each site that has one; told: whether the sites were chosen, so that each must have one."""
-    sites = [site for site in attention.sites if told or _can_roll_out(site)]
+def _rolled_out(attention: Attention, *, required: bool) -> Attention:
+    """The rollout of each site that has one; required: raise for a site without one."""
+    sites = [site for site in attention.sites if required or _can_roll_out(site)]
     return replace(attention, sites=tuple(map(_rollout, sites or attention.sites)))
 
 
@@ -124,8 +124,8 @@ def has_chosen(attention: Attention, shown: Attention, showing: Showing) -> bool
     return not (layers and heads and sites)
 
 
-def told(attention: Attention, shown: Attention) -> str:
-    """What of an attention is shown, in words: `Cross-attention, layer 3 of 4, mean of 8 heads`."""
+def describe_selection(attention: Attention, shown: Attention) -> str:
+    """The shown part of an attention, in words: `Cross-attention, layer 3 of 4, mean of 8 heads`."""
     parts = []
     for site in shown.sites:
         whole = attention.site(site.name)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nlpcli.commands.visualize_attention.encoder_inputs import asked_and_answered, log_probability
+from nlpcli.commands.visualize_attention.encoder_inputs import item_and_answer, log_probability
 from nlpcli.commands.visualize_attention.readable_tokens import Part, behind_global_tokens, side
 from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, truncated, view
 from nlpcli.config.counting import counted
@@ -126,6 +126,6 @@ def _written(
 def _tuned_pair(opened: Opened, given: Given) -> _Pair:
     """As `nlpcli predict` reads and writes, with the words that put the task."""
     task = opened.task
-    item, target = asked_and_answered(opened, given)
+    item, target = item_and_answer(opened, given)
     begin = len(task.layout.start)
     return _Pair(item.source[:begin], item.source[begin:], task.start, target)

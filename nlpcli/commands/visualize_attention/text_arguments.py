@@ -11,7 +11,7 @@ from pathlib import Path
 from nlpcli.commands.visualize_attention.request import Given
 from nlpcli.config.counting import counted
 from nlpcli.config.files import write_atomic
-from nlpcli.data.open_text import STDIN, check_opens, shown
+from nlpcli.data.open_text import STDIN, check_opens, display_name
 from nlpcli.data.readers import blank, read_lines
 from nlpcli.errors import NlpcliError
 
@@ -48,7 +48,7 @@ class Texts:
         targets = None if self.target_file is None else read_lines(self.target_file)
         number = 0
         for number, line in enumerate(self.texts or read_lines(STDIN), start=1):
-            place = f"text {number}" if self.texts else f"{shown(STDIN)}:{number}"
+            place = f"text {number}" if self.texts else f"{display_name(STDIN)}:{number}"
             target = self.target
             if target is not None and number > 1:
                 raise NlpcliError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_int
-from nlpcli.data.open_text import STDIN, check_opens, shown
+from nlpcli.data.open_text import STDIN, check_opens, display_name
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.find_model import TRANSLATION, locate
@@ -234,17 +234,19 @@ def _read_pairs(job: Aligning) -> Iterator[Pair]:
     count = 0
     for path in job.sources:
         for number, source in enumerate(read_lines(path, longest=_LONGEST), start=1):
-            place = f"{shown(path)}:{number}"
+            place = f"{display_name(path)}:{number}"
             target = next(targets, None)
             if target is None:
                 raise NlpcliError(
-                    f"{place}: {shown(job.target)} has only {counted(count, 'line')}",
+                    f"{place}: {display_name(job.target)} has only {counted(count, 'line')}",
                     hint="write one target line for each source line; leave it blank if there is no translation",
                 )
             count += 1
             yield Pair(source, target, place)
     if next(targets, None) is not None:
-        raise NlpcliError(f"{shown(job.target)} has more lines than the source, which has {counted(count, 'line')}")
+        raise NlpcliError(
+            f"{display_name(job.target)} has more lines than the source, which has {counted(count, 'line')}"
+        )
 
 
 def _windows(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:

@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from nlpcli.data.train_dev_overlap import Shared
     from nlpcli.tasks.task import Task
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 def read_labelled(
-    kind: Task | type[Task], path: str, columns: Columns, tell: Tell, *, learnt: bool = True
+    kind: Task | type[Task], path: str, columns: Columns, notify: Notify, *, learnt: bool = True
 ) -> Iterator[Any]:
-    """The examples in a file. kind: a task, or its class. learnt: whether they are for training, or else to measure on.
+    """The examples in a file. kind: a task, or its class. learnt: True for training examples, False for a dev set.
 
-    Training questions whose answers are not in their contexts are left out; `tell` receives how many at the end, and of
-    the first; and what separates the cells of a table, where that is no comma. Every question is measured on, for only
-    the texts of its answers count there.
+    Training questions whose answers are not in their contexts are left out; at the end `notify` receives their number
+    and the first problem. `notify` also receives the separator of a table, unless it is a comma. A dev set keeps every
+    question, because its score depends only on the texts of the answers.
 
     Raises: NlpcliError with file and line for what can't be read.
     """
     from nlpcli.data.table_rows import separator_note
 
     if note := separator_note(path, columns.format):
-        tell(note)
+        notify(note)
     if not learnt:
         yield from kind.read_dev(path, columns)
         return
@@ -40,11 +40,11 @@ def read_labelled(
     yield from kind.read_training(path, columns, bad.append)
     if bad:
         such = "" if len(bad) == 1 else "the first one: "
-        tell(f"left out {counted(len(bad), 'question')}: {such}{bad[0].message}")
+        notify(f"left out {counted(len(bad), 'question')}: {such}{bad[0].message}")
 
 
 def unknown_labels(task: Task, examples: Sequence[Any]) -> list[UnknownLabel | None]:
-    """For each example the problem with its label, None where the task knows it.
+    """For each example the problem with its label, None if the task has this label.
 
     Raises: NlpcliError, naming the place, for what is no label of such a task, and where no label is known.
     """
@@ -65,8 +65,8 @@ def unknown_labels(task: Task, examples: Sequence[Any]) -> list[UnknownLabel | N
     return found
 
 
-def tell_unknown(task: Task, examples: Sequence[Any], warn: Tell, *, shown: int = 5) -> None:
-    """Warns of labels that the task doesn't know, with their places: of the first few by name, the others counted.
+def warn_unknown_labels(task: Task, examples: Sequence[Any], warn: Notify, *, shown: int = 5) -> None:
+    """Warns of unknown labels: a message with the place for each of the first `shown`, and the number of the others.
 
     Raises: NlpcliError as `unknown_labels`.
     """
@@ -95,24 +95,24 @@ class Cuts:
         self.first = self.first or f"{example.place} ({counted(tokens, 'token')}, truncated to {room:,})"
         self.count += 1
 
-    def tell(self, tell: Tell) -> None:
-        """Says how many there were, if any."""
+    def report(self, notify: Notify) -> None:
+        """Reports the number of cut examples, if there are any."""
         if self.count:
             are = " is too long for the model: " if self.count == 1 else "s are too long for the model, such as "
-            tell(f"{self.count:,} example{are}{self.first}")
+            notify(f"{self.count:,} example{are}{self.first}")
 
 
-def tell_shared(dev: Sequence[Any], train: Sequence[Any], warn: Tell) -> None:
-    """Warns of dev examples whose texts the training data has, too."""
+def warn_shared_examples(dev: Sequence[Any], train: Sequence[Any], warn: Notify) -> None:
+    """Warns of dev examples whose texts are also in the training data."""
     from nlpcli.data.train_dev_overlap import Placed, shared
 
-    sides = ((Placed(example.texts, example.place) for example in some) for some in (dev, train))
+    sides = ((Placed(example.texts, example.place) for example in examples) for examples in (dev, train))
     if found := shared(*sides):
         warn(shared_words(found, "examples"))
 
 
 def shared_words(shared: Shared, what: str) -> str:
-    """A sentence about a `Shared`. what: the held-out things, in the plural."""
+    """A sentence about a `Shared`. what: the noun for the dev items, in the plural."""
     count = f"all {shared.total:,}" if shared.count == shared.total else f"{shared.count:,} of {shared.total:,}"
     are = (
         f"{count} dev {what} {'is' if shared.count == 1 else 'are'}" if shared.total > 1 else f"the dev {what[:-1]} is"
@@ -123,22 +123,22 @@ def shared_words(shared: Shared, what: str) -> str:
     )
 
 
-def tell_blank(examples: Sequence[Any], tell: Tell) -> None:
-    """Says how many examples have no text, if any."""
+def warn_blank_texts(examples: Sequence[Any], warn: Notify) -> None:
+    """Warns of examples without text."""
     blank = [example for example in examples if not has_text(example)]
     if blank:
         count = counted(len(blank), "example")
-        tell(f"{count} {'has' if len(blank) == 1 else 'have'} no text but {'is' if len(blank) == 1 else 'are'} scored; "
+        warn(f"{count} {'has' if len(blank) == 1 else 'have'} no text but {'is' if len(blank) == 1 else 'are'} scored; "
              f"the first is {blank[0].place}")  # fmt: skip
 
 
-def tell_look_alike(task: Task, tell: Tell) -> None:
-    """Reports two labels that a reader can't distinguish, if any."""
+def warn_similar_labels(task: Task, warn: Notify) -> None:
+    """Warns of two labels that a reader can't distinguish, if any."""
     from nlpcli.data.label_text import look_alike
 
     if pair := look_alike(task.labels):
         one, other = (shortened(ascii(label), 80) for label in pair)
-        tell(f"the labels {one} and {other} look the same, but they are different classes")
+        warn(f"the labels {one} and {other} look the same, but they are different classes")
 
 
 def has_text(example: Example) -> bool:
@@ -147,7 +147,7 @@ def has_text(example: Example) -> bool:
 
 
 def check_columns(task: Task, given: Mapping[str, Any]) -> None:
-    """Raises: NlpcliError for a column that was named and that the task does not read."""
+    """Raises: NlpcliError if a named column is not read by the task."""
     for name in ("text", "text2", "label", "choices"):
         if given.get(name) and name not in task.columns:
             raise NlpcliError(f"--{name} has no effect on a model for {task.name}", hint=f"leave out --{name}")

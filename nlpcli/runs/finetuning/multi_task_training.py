@@ -13,14 +13,14 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.config.task_settings import ExamplesConfig, HeadConfig
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.decoding_settings import tuned_info
-from nlpcli.runs.dev_samples import Shown, digest
+from nlpcli.runs.dev_samples import DevOutputs, digest
 from nlpcli.runs.finetuning.example_reading import (
     Cuts,
     read_labelled,
-    tell_blank,
-    tell_look_alike,
-    tell_shared,
-    tell_unknown,
+    warn_blank_texts,
+    warn_shared_examples,
+    warn_similar_labels,
+    warn_unknown_labels,
 )
 from nlpcli.runs.finetuning.task_training import (
     UNUSED,
@@ -90,7 +90,7 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
         {name: Measured(task, sets[name].dev, machine.device, config=config.training)
          for name, task in tasks.items()}
     )  # fmt: skip
-    cuts.tell(listener.note)
+    cuts.report(listener.note)
     all_tasks = _AllTasks(tasks)
     config = with_metric(config.model_copy(update={"model": body}), MEAN)
     outcome = train(
@@ -98,7 +98,7 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
         PreparedTraining(
             objective, preparation.tokenizer, lambda: preparation.build(body, all_tasks), preparation,
             info=all_tasks.info(context, config, sets), evaluate=measured, measured=measured.names(),
-            signatures=measured.signatures, shown=measured.shown,
+            signatures=measured.signatures, dev_outputs=measured.dev_outputs,
             fingerprint=fingerprint(chain.from_iterable(e.train for e in sets.values())),
         ),
     )  # fmt: skip
@@ -159,18 +159,20 @@ def _mixed(
 class _Examples:
     """One task's examples, and how it is made of them."""
 
-    def __init__(self, name: str, settings: MixedTask, tell: Callable[[str], None]) -> None:
+    def __init__(self, name: str, settings: MixedTask, notify: Callable[[str], None]) -> None:
         self.name = name
         self.settings = settings
         self.kind = TASKS.load(settings.task)
         self.columns = ExamplesConfig(**{key: getattr(settings, key) for key in ExamplesConfig.model_fields})
-        self.warn = lambda text: tell(f"warning: {name}: {text}")
-        self.train = self._read(settings.train, tell, learnt=True)
-        self.dev = self._read(settings.dev, tell, learnt=False)
+        self.warn = lambda text: notify(f"warning: {name}: {text}")
+        self.train = self._read(settings.train, notify, learnt=True)
+        self.dev = self._read(settings.dev, notify, learnt=False)
 
-    def _read(self, paths: Sequence[str], tell: Callable[[str], None], *, learnt: bool) -> list[Any]:
+    def _read(self, paths: Sequence[str], notify: Callable[[str], None], *, learnt: bool) -> list[Any]:
         columns = columns_of(self.columns)
-        found = [example for path in paths for example in read_labelled(self.kind, path, columns, tell, learnt=learnt)]
+        found = [
+            example for path in paths for example in read_labelled(self.kind, path, columns, notify, learnt=learnt)
+        ]
         if not found:
             raise NlpcliError(f"{', '.join(paths)}: the data contains no examples for the task '{self.name}'")
         return found
@@ -182,10 +184,10 @@ class _Examples:
         own = self.settings if self.kind.generates else self.settings.head
         options = {name: getattr(own, name) for name in self.kind.options if hasattr(own, name)}
         task = self.kind.create(self.train, context, **options)
-        tell_unknown(task, self.dev, self.warn, shown=1)
-        tell_look_alike(task, self.warn)
-        tell_blank(self.dev, self.warn)
-        tell_shared(self.dev, self.train, self.warn)
+        warn_unknown_labels(task, self.dev, self.warn, shown=1)
+        warn_similar_labels(task, self.warn)
+        warn_blank_texts(self.dev, self.warn)
+        warn_shared_examples(self.dev, self.train, self.warn)
         prepare_generation(task, config)
         return task
 
@@ -232,7 +234,7 @@ class MeasuredMixture:
     def __init__(self, tasks: Mapping[str, Measured]) -> None:
         self.tasks = dict(tasks)
         self.signatures: dict[str, str] = {}
-        self.shown = Shown()
+        self.dev_outputs = DevOutputs()
 
     def names(self) -> tuple[str, ...]:
         return (
@@ -262,10 +264,10 @@ class MeasuredMixture:
         outputs: list[dict[str, Any]] = []
         measures: dict[str, dict[str, Any]] = {}
         for name, own in self.tasks.items():
-            samples += [{"part": name, **sample} for sample in own.shown.samples]
-            outputs += [{"part": name, **output} for output in own.shown.outputs]
-            measures |= {f"{name}_{metric}": {**how, "part": name} for metric, how in own.shown.measures.items()}
-        self.shown.fill(samples, outputs, measures, digest(own.data for own in self.tasks.values()))
+            samples += [{"part": name, **sample} for sample in own.dev_outputs.samples]
+            outputs += [{"part": name, **output} for output in own.dev_outputs.outputs]
+            measures |= {f"{name}_{metric}": {**how, "part": name} for metric, how in own.dev_outputs.measures.items()}
+        self.dev_outputs.fill(samples, outputs, measures, digest(own.data for own in self.tasks.values()))
 
 
 def choose_part(info: Mapping[str, Any], model: nn.Module, name: str | None) -> tuple[dict[str, Any], Any]:

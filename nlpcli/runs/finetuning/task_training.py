@@ -15,15 +15,15 @@ from nlpcli.config.task_settings import ALIGNMENT_SETTINGS, ExamplesConfig, Head
 from nlpcli.data.progress import followed
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.decoding_settings import tuned_info
-from nlpcli.runs.dev_samples import Shown
+from nlpcli.runs.dev_samples import DevOutputs
 from nlpcli.runs.finetuning.example_reading import (
     Cuts,
     read_labelled,
-    tell_blank,
-    tell_look_alike,
-    tell_shared,
-    tell_unknown,
     unknown_labels,
+    warn_blank_texts,
+    warn_shared_examples,
+    warn_similar_labels,
+    warn_unknown_labels,
 )
 from nlpcli.runs.finetuning.task_samples import task_outputs, task_samples
 from nlpcli.runs.init_from_model import body_config, info_of, open_start
@@ -86,7 +86,7 @@ def run_task(
     assert config.task is not None  # `finetune` runs no other configuration here
     kind = TASKS.load(config.task)
     check_kind(kind, config)
-    _tell_unread(config, kind, listener)
+    _warn_unread_settings(config, kind, listener)
     if given is None:
         check_metric(config, ("loss", *kind.possible_measures))
     folder = choose_run(request, config, config.task)
@@ -109,7 +109,7 @@ def run_task(
     )
     measured = Measured(task, dev, machine.device, config=config.training, scoring=given.scoring)
     if not task.generates:  # whose cut texts are among the notes
-        cuts.tell(listener.note)
+        cuts.report(listener.note)
     names = given.scoring.names if given.scoring else task.measures_on(dev)
     config = with_metric(config.model_copy(update={"model": body}), names[0])
     outcome = train(
@@ -117,7 +117,7 @@ def run_task(
         PreparedTraining(
             objective, preparation.tokenizer, lambda: preparation.build(body, task), preparation,
             info=_info(task, context, config), evaluate=measured, measured=("loss", *names),
-            signatures=measured.signatures, shown=measured.shown, fingerprint=fingerprint(examples),
+            signatures=measured.signatures, dev_outputs=measured.dev_outputs, fingerprint=fingerprint(examples),
         ),
     )  # fmt: skip
     return folder, outcome
@@ -136,9 +136,9 @@ def _checked_task(
     """The task that `examples` make; problems in them and in the dev set go to `warn`."""
     options = {name: getattr(config.head, name) for name in kind.options}
     task = _task_of(lambda some: kind.create(some, context, **options), examples, dev, drawn=drawn, warn=warn)
-    tell_look_alike(task, warn)
-    tell_blank(dev, warn)
-    tell_shared(dev, examples, warn)
+    warn_similar_labels(task, warn)
+    warn_blank_texts(dev, warn)
+    warn_shared_examples(dev, examples, warn)
     return task
 
 
@@ -239,7 +239,7 @@ def held_out(given: Examples, config: RunConfig) -> tuple[list[Any], list[Any]]:
 
 
 def warner(listener: Listener) -> Callable[[str], None]:
-    """Tells a listener of what is not as the user may expect."""
+    """A function that passes warnings to a listener."""
     return lambda text: listener.note(f"warning: {text}")
 
 
@@ -259,7 +259,7 @@ def _task_of(
     """
     try:
         task = create(examples)
-        tell_unknown(task, dev, warn, shown=1)
+        warn_unknown_labels(task, dev, warn, shown=1)
         return task
     except NlpcliError as error:
         if not drawn:
@@ -273,7 +273,7 @@ def _task_of(
 
 
 class Measured:
-    """A model's loss and scores on held-out examples; `shown` has what it predicted.
+    """A model's loss and scores on the dev set; `dev_outputs` contains its predictions.
 
     The loss is that of examples whose label the task knows.
     """
@@ -296,7 +296,7 @@ class Measured:
         self.device = device
         self.batch_tokens = config.batch_tokens
         self.signatures: dict[str, str] = {}
-        self.shown = Shown(config.samples)
+        self.dev_outputs = DevOutputs(config.samples)
         self.data = fingerprint(examples)
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
@@ -318,8 +318,8 @@ class Measured:
         else:
             scores = self.scoring(self.task, self.examples, predictions)
         self.signatures.update({name: score.signature for name, score in scores.items()})
-        samples = task_samples(self.task, self.examples, predictions, self.shown.chosen(len(predictions)))
-        self.shown.fill(samples, *task_outputs(self.task, self.examples, predictions), self.data)
+        samples = task_samples(self.task, self.examples, predictions, self.dev_outputs.chosen(len(predictions)))
+        self.dev_outputs.fill(samples, *task_outputs(self.task, self.examples, predictions), self.data)
         return {"loss": nats / max(count, 1), **{name: score.value for name, score in scores.items()}}
 
 
@@ -355,7 +355,7 @@ def texts_of(kind: Task | type[Task], examples: Iterable[Any]) -> Iterator[str]:
         yield from kind.vocabulary_texts(example)
 
 
-def _tell_unread(config: RunConfig, kind: type[Task], listener: Listener) -> None:
+def _warn_unread_settings(config: RunConfig, kind: type[Task], listener: Listener) -> None:
     unread = [f"head.{name}" for name in HeadConfig.model_fields if name not in kind.options]
     unread += [f"examples.{name}" for name in ("text", "text2", "label", "choices") if name not in kind.columns]
     if not kind.generates:

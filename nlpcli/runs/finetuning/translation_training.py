@@ -13,7 +13,7 @@ from nlpcli.config.task_settings import EXAMPLE_SETTINGS
 from nlpcli.data.progress import followed
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.decoding_settings import tuned_info
-from nlpcli.runs.dev_samples import Shown, digest
+from nlpcli.runs.dev_samples import DevOutputs, digest
 from nlpcli.runs.finetuning.dev_alignments import (
     ALIGNED,
     DevAlignments,
@@ -96,8 +96,8 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
                 **tuned_info(info, config.decoding), "task": "translation", "decoding": config.decoding.model_dump(),
                 **({} if task.guided is None else {"alignment": task.guided.head.describe()}),
             },
-            evaluate=measured, measured=measured.names, signatures=measured.signatures, shown=measured.shown,
-            fingerprint=task.fingerprint, source_tokenizer=separate,
+            evaluate=measured, measured=measured.names, signatures=measured.signatures,
+            dev_outputs=measured.dev_outputs, fingerprint=task.fingerprint, source_tokenizer=separate,
         ),
     )  # fmt: skip
     return folder, outcome
@@ -227,7 +227,7 @@ def _conventions(config: RunConfig, start: Start | None, run: Path, separate: To
 
 class MeasuredTranslations:
     """A translator's loss and perplexity on the dev set and, where they are measured, BLEU and the errors of its
-    alignment head; `shown` has what it wrote."""
+    alignment head; `dev_outputs` contains its translations."""
 
     def __init__(self, task: Translation, config: RunConfig, sides: TranslationSides, device: torch.device) -> None:
         self.task, self.sides, self.device = task, sides, device
@@ -236,14 +236,14 @@ class MeasuredTranslations:
         self.aligned = DevAlignments.of(task, config, device)
         self.names = (*MEASURED, *["bleu"] * self.measures_bleu, *(ALIGNED if self.aligned else ()))
         self.signatures: dict[str, str] = {}
-        self.shown = Shown(config.training.samples)
+        self.dev_outputs = DevOutputs(config.training.samples)
 
     def __call__(self, model: EncoderDecoder) -> dict[str, float]:
         losses = followed(self.task.evaluate(model, self.device), "evaluating")
         assert self.task.dev is not None  # as `_task` makes it
         metrics = text_metrics(losses, self.task.dev.target, self.sides.target, self.signatures)
         output = self.translated(model)
-        self.translated.show(output, self.shown, measured=self.measures_bleu)
+        self.translated.show(output, self.dev_outputs, measured=self.measures_bleu)
         if self.measures_bleu:
             score = self.translated.bleu(output)
             metrics["bleu"] = score.value
@@ -257,7 +257,7 @@ class MeasuredTranslations:
 class DevTranslations:
     """A model's translations of sentences spread evenly over the dev set, and their BLEU.
 
-    They are as many as BLEU is measured on, with its beam; or, where it isn't, as few as are shown, greedily.
+    They are as many as BLEU is measured on, with its beam; or, where it isn't, as few as are dev_outputs, greedily.
     """
 
     def __init__(self, config: RunConfig, sides: TranslationSides, device: torch.device) -> None:
@@ -305,18 +305,18 @@ class DevTranslations:
     def _how(self) -> dict[str, Any]:
         return {"tokenize": self.config.decoding.bleu_tokenize, "lowercase": self.config.decoding.lowercase}
 
-    def show(self, output: list[str], shown: Shown, *, measured: bool) -> None:
-        """Hands what was translated to `shown`; measured: whether BLEU is, which these outputs give again."""
+    def show(self, output: list[str], dev_outputs: DevOutputs, *, measured: bool) -> None:
+        """Puts the translations into `dev_outputs`; measured: whether BLEU is measured on them."""
         samples = [
             {"source": self.pairs[i][0], "reference": self.pairs[i][1], "output": output[i]}
-            for i in shown.chosen(len(output))
+            for i in dev_outputs.chosen(len(output))
         ]
         if not measured:
-            shown.fill(samples)
+            dev_outputs.fill(samples)
             return
         outputs = [{"reference": target, "output": text} for (_, target), text in zip(self.pairs, output, strict=True)]
         how = {"metric": "bleu", "options": self._how(), "suffix": self.signature}
-        shown.fill(samples, outputs, {"bleu": how}, digest(self.pairs))
+        dev_outputs.fill(samples, outputs, {"bleu": how}, digest(self.pairs))
 
 
 def _check_positions(config: RunConfig, dev: np.ndarray) -> None:

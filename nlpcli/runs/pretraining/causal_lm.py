@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.dev_samples import Parts, Shown
+from nlpcli.runs.dev_samples import DevOutputs, Parts
 from nlpcli.runs.pretraining.prepared_objective import (
     ObjectiveInputs,
     ObjectiveSpec,
@@ -97,7 +97,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     )
     streams = len(task.stream_starts()[0]) if config.model.carried_states else 1
     signatures: dict[str, str] = {}
-    shown = Shown(training.samples)
+    dev_outputs = DevOutputs(training.samples)
 
     def evaluate(model: LanguageModel, device: torch.device) -> dict[str, float]:
         parts = Parts()
@@ -105,8 +105,8 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
             parts.watch(task.evaluate(model, device)), dev_shards, tokenizer, signatures, window=task.context,
             stride=task.stride, memory=config.model.memory_signature, streams=streams,
         )  # fmt: skip
-        samples = continuations(task, tokenizer, model, shown.count)
-        shown.fill(samples, parts.outputs, parts.measures(perplexity=True), dev_shards.fingerprint)
+        samples = continuations(task, tokenizer, model, dev_outputs.count)
+        dev_outputs.fill(samples, parts.outputs, parts.measures(perplexity=True), dev_shards.fingerprint)
         return metrics
 
     return PreparedObjective(
@@ -124,7 +124,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         f"scored in windows of {data.context} "
         f"with stride {task.stride}",
         signatures=signatures,
-        shown=shown,
+        dev_outputs=dev_outputs,
     )
 
 

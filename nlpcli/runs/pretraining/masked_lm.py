@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nlpcli.config.counting import counted
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.config.schema import RunConfig
-from nlpcli.runs.dev_samples import Parts, Shown
+from nlpcli.runs.dev_samples import DevOutputs, Parts
 from nlpcli.runs.pretraining.prepared_objective import (
     ObjectiveInputs,
     ObjectiveSpec,
@@ -77,13 +77,13 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         loss_settings=LossSettings.of(training),
     )
 
-    shown = Shown(training.samples)
+    dev_outputs = DevOutputs(training.samples)
 
     def evaluate(model: Encoder, device: torch.device) -> dict[str, float]:
         parts = Parts()
         metrics = tallied(parts.watch(task.evaluate(model, device)), task.joint)
-        samples = guesses(task, inputs.tokenizer, model, device, shown.count)
-        shown.fill(samples, parts.outputs, parts.measures(joint=bool(task.joint)), dev.fingerprint)
+        samples = guesses(task, inputs.tokenizer, model, device, dev_outputs.count)
+        dev_outputs.fill(samples, parts.outputs, parts.measures(joint=bool(task.joint)), dev.fingerprint)
         return metrics
 
     return PreparedObjective(
@@ -93,7 +93,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         evaluate=evaluate,
         fingerprint=train.fingerprint,
         summary=f"{sized(train)} as {task.format}; {counted(dev.tokens, 'token')} in the dev set",
-        shown=shown,
+        dev_outputs=dev_outputs,
     )
 
 

@@ -10,7 +10,7 @@ from nlpcli.config.counting import counted
 from nlpcli.config.model_settings import DEFAULT, ModelConfig, permuting_families
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.dev_samples import Shown
+from nlpcli.runs.dev_samples import DevOutputs
 from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, default_preset
 from nlpcli.training.metric_direction import in_percent
 
@@ -35,9 +35,9 @@ class ObjectiveInputs:
 class PreparedObjective:
     """An objective over a corpus, ready for the loop.
 
-    model: the configuration of the model, with the heads the objective needs. info: what `model.yaml` says of it.
-    evaluate(model, device) gives the metrics; `signatures` says how, and is filled meanwhile, as is `shown` with
-    outputs. prime(model): puts into a new model what is known of the text before training.
+    model: the configuration of the model, with the heads the objective needs. info: the contents of `model.yaml`.
+    evaluate(model, device): the metrics; it also fills `signatures` and `dev_outputs`. prime(model): initializes a new
+    model with statistics of the text.
     """
 
     objective: Objective[Any, Any]
@@ -47,7 +47,7 @@ class PreparedObjective:
     fingerprint: str
     summary: str
     signatures: dict[str, str] = field(default_factory=dict)
-    shown: Shown = field(default_factory=Shown)
+    dev_outputs: DevOutputs = field(default_factory=DevOutputs)
     prime: Callable[[Any], None] = lambda model: None
 
 

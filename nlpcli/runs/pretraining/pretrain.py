@@ -56,7 +56,7 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Outcome]:
         config, weights = configured(request)
     from nlpcli.training.device import prepare
 
-    tell_unread(config, weights, listener)
+    warn_unread_settings(config, weights, listener)
     measures = spec_of(objective_of(config)).measures(config, weights)
     check_metric(config, measures)
     folder = choose_run(request, config, "-".join(weights))
@@ -76,7 +76,7 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Outcome]:
             PreparedTraining(
                 prepared.objective, inputs.tokenizer, build, preparation, info=prepared.info,
                 evaluate=lambda model: prepared.evaluate(model, machine.device), measured=measures,
-                signatures=prepared.signatures, fingerprint=prepared.fingerprint, shown=prepared.shown,
+                signatures=prepared.signatures, fingerprint=prepared.fingerprint, dev_outputs=prepared.dev_outputs,
             ),
         )  # fmt: skip
     return folder, outcome
@@ -140,7 +140,7 @@ def _check_options(request: Request, config: RunConfig, weights: dict[str, float
             )
 
 
-def tell_unread(config: RunConfig, weights: dict[str, float], listener: Listener) -> None:
+def warn_unread_settings(config: RunConfig, weights: dict[str, float], listener: Listener) -> None:
     """Reports which settings were changed that mean nothing to pretraining, or nothing to this objective."""
     read = spec_of(objective_of(config)).reads(config, weights)
     warn_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS, *(key for key in _OF_SOME if key not in read)), listener)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nlpcli.data.even_sample import spread
+from nlpcli.data.even_sample import evenly_spaced
 from nlpcli.runs.pretraining.batch_examples import parts
 
 if TYPE_CHECKING:
@@ -90,13 +90,13 @@ def _beginnings(
     assert stream is not None
     most = min(_PROMPT if new == _NEW else 2 * _PROMPT, max(task.context // 2, 1))
     if eos is None:
-        for start in spread(len(stream) - 1, count):
+        for start in evenly_spaced(len(stream) - 1, count):
             ids = stream.read(start, min(start + most + new, len(stream))).tolist()
             prompt = _word_border(ids, min(most, len(ids) - 1), tokenizer)
             yield ids[:prompt], ids[prompt:]
         return
     offsets = stream.shards.offsets
-    for document in spread(stream.shards.documents, count):
+    for document in evenly_spaced(stream.shards.documents, count):
         begin, end = int(offsets[document]), int(offsets[document + 1])
         ids = stream.shards.read(begin, min(end, begin + most + new)).astype("int64").tolist()
         prompt = _word_border(ids, min(most, (len(ids) + 1) // 2), tokenizer)

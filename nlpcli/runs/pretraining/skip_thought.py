@@ -9,7 +9,7 @@ from nlpcli.config.counting import counted
 from nlpcli.config.recurrent_encoder_settings import RecurrentEncoderConfig
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.dev_samples import Parts, Shown
+from nlpcli.runs.dev_samples import DevOutputs, Parts
 from nlpcli.runs.pretraining.prepared_objective import (
     ObjectiveInputs,
     ObjectiveSpec,
@@ -59,17 +59,17 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         batching=Batching.of(config),
         loss_settings=LossSettings.of(config.training),
     )
-    shown = Shown(config.training.samples)
+    dev_outputs = DevOutputs(config.training.samples)
 
     def samples(model: RecurrentSentenceEncoder, device: torch.device) -> Iterator[dict[str, Any]]:
-        for sentence, near in task.nearest_sentences(model, device, shown.count):
+        for sentence, near in task.nearest_sentences(model, device, dev_outputs.count):
             text, output = tokenizer.decode([sentence, near])
             yield {"text": text, "output": output}
 
     def evaluate(model: RecurrentSentenceEncoder, device: torch.device) -> dict[str, float]:
         parts = Parts()
         metrics = tallied(parts.watch(task.evaluate(model, device)))
-        shown.fill(samples(model, device), parts.outputs, parts.measures(), dev.fingerprint)
+        dev_outputs.fill(samples(model, device), parts.outputs, parts.measures(), dev.fingerprint)
         return metrics
 
     return PreparedObjective(
@@ -80,7 +80,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         fingerprint=train.fingerprint,
         summary=f"{sized(train)}, {counted(len(task.train), 'sentence')} with neighbors; "
         f"{counted(dev.tokens, 'token')} in the dev set",
-        shown=shown,
+        dev_outputs=dev_outputs,
     )
 
 

@@ -12,7 +12,7 @@ from nlpcli.config.model_settings import ModelConfig
 from nlpcli.config.schema import RunConfig
 from nlpcli.config.word_vectors_settings import ARCHITECTURES, PARAGRAPH_ARCHITECTURES, WordVectorsConfig
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.dev_samples import Parts, Shown
+from nlpcli.runs.dev_samples import DevOutputs, Parts
 from nlpcli.runs.pretraining import default_preset
 from nlpcli.runs.pretraining.prepared_objective import (
     ObjectiveInputs,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _WORD_ARCHITECTURES = tuple(name for name in ARCHITECTURES if name not in PARAGRAPH_ARCHITECTURES)
 _SETTINGS = ("noise.window", "noise.negatives", "noise.power", "noise.subsample")
 _NEIGHBOURS = 5
-_FREQUENT = 1000  # ids among which the words that are shown are chosen
+_FREQUENT = 1000  # ids among which the words that are dev_outputs are chosen
 
 
 def check(config: RunConfig, weights: Mapping[str, float], architectures: Sequence[str]) -> None:
@@ -112,13 +112,13 @@ def _task(kind: type[TaskT], inputs: ObjectiveInputs) -> TaskT:
 def _prepared(
     inputs: ObjectiveInputs, task: WordPrediction, model: ModelConfig, samples: Samples, info: Mapping[str, Any]
 ) -> PreparedObjective:
-    shown = Shown(inputs.config.training.samples)
+    dev_outputs = DevOutputs(inputs.config.training.samples)
     train, dev = task.train.shards, task.dev.shards
 
     def evaluate(model: WordVectors, device: torch.device) -> dict[str, float]:
         parts = Parts()
         metrics = tallied(parts.watch(task.evaluate(model, device)))
-        shown.fill(samples(model, shown.count), parts.outputs, parts.measures(), dev.fingerprint)
+        dev_outputs.fill(samples(model, dev_outputs.count), parts.outputs, parts.measures(), dev.fingerprint)
         return metrics
 
     return PreparedObjective(
@@ -128,7 +128,7 @@ def _prepared(
         evaluate=evaluate,
         fingerprint=train.fingerprint,
         summary=f"{sized(train)}; {counted(dev.tokens, 'token')} in the dev set",
-        shown=shown,
+        dev_outputs=dev_outputs,
         prime=task.prime,
     )
 
@@ -137,13 +137,13 @@ def nearest_words(model: WordVectors, tokenizer: Tokenizer, count: int) -> Itera
     """Frequent words, the same at each evaluation, with the words of the greatest cosine."""
     from torch.nn.functional import normalize
 
-    from nlpcli.data.even_sample import spread
+    from nlpcli.data.even_sample import evenly_spaced
     from nlpcli.text.token_normalization import words_of
 
     names = {id_: word for id_, word in words_of(tokenizer).items() if word.isalpha() and model.frequencies[id_] > 0}
     ids = sorted(names, key=lambda id_: -float(model.frequencies[id_]))[: _FREQUENT * 10]
     units = normalize(model.token_embedding.weight[ids].float(), dim=1)
-    for place in spread(min(len(ids), _FREQUENT), count):
+    for place in evenly_spaced(min(len(ids), _FREQUENT), count):
         cosines = units @ units[place]
         cosines[place] = -2.0
         near = cosines.topk(min(_NEIGHBOURS, len(ids) - 1)).indices.tolist()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_LENGTH = 256
 """The most tokens of an example of SuperGLUE and Russian SuperGLUE, which have paragraphs, unless said otherwise."""
 
-_LEFT_OUT = "left out"  # of a task that was not asked for
+_LEFT_OUT = "left out"  # the request does not include the task
 _DESCRIPTION, _CARD = "model.yaml", "README.md"
 _STAND_INS = {"AX": "mnli", "AX-b": "rte", "AX-g": "rte", "LiDiRus": "terra"}
 """The task whose model answers a diagnostic set, which has no training data."""
@@ -60,8 +60,8 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class SuiteReport:
-    """What was measured of a suite. missing: what tasks of the average lack: data, dev data, a model, or being asked
-    for."""
+    """The scores on a suite. missing: the tasks that the average lacks, with the reason: no data, no dev data, no
+    model, or left out by the request."""
 
     suite: str
     tasks: list[TaskResult]
@@ -102,8 +102,8 @@ class SuiteReport:
         for name, what in self.missing.items():
             if what != _LEFT_OUT:
                 lacking.setdefault(what, []).append(name)
-        told = "".join(f"; {what}: {', '.join(names)}" for what, names in lacking.items())
-        label = f"partial: {of}{told}" if self.missing else f"all {len(counted)} tasks"
+        problems = "".join(f"; {what}: {', '.join(names)}" for what, names in lacking.items())
+        label = f"partial: {of}{problems}" if self.missing else f"all {len(counted)} tasks"
         yield "average", sum(task.examples for task in counted), label, f"{self.average:.2f}"
 
     def signatures(self) -> list[tuple[str, str]]:
@@ -163,9 +163,9 @@ def evaluate_suite(
         if lacks and task.counts:
             missing[task.name] = lacks
     if not results and not written:
-        told = "; ".join(f"{task}: {what}" for task, what in missing.items() if what != _LEFT_OUT)
+        problems = "; ".join(f"{task}: {what}" for task, what in missing.items() if what != _LEFT_OUT)
         raise NlpcliError(
-            f"{job.model} contains no model for any task in {job.data[0]} ({told})",
+            f"{job.model} contains no model for any task in {job.data[0]} ({problems})",
             hint=f"train them: nlpcli finetune --suite {name} --train {job.data[0]} --model DIR --out {job.model}",
         )
     return SuiteReport(name, results, missing, written)
@@ -189,7 +189,7 @@ def chosen_tasks(suite: str, only: Iterable[str]) -> list[SuiteTask]:
 def find_model(root: Path, task: SuiteTask, *, only: Sequence[SuiteTask]) -> Path | None:
     """The run for a task: below `root` under its name, else that of the task it goes with, or `root` itself.
 
-    Raises: NlpcliError where there is no folder, and for a run itself where several tasks are asked for.
+    Raises: NlpcliError where there is no folder, and for a run itself where several tasks are requested.
     """
     if not root.is_dir():
         raise NlpcliError(f"the folder {root} does not exist")
@@ -230,10 +230,10 @@ def _open(model: Path, task: SuiteTask, job: Evaluating) -> Applied:
 
 
 def _measure(found: FoundTask, applied: Applied, job: Evaluating, warn: Callable[[str], None]) -> TaskResult:
-    from nlpcli.runs.finetuning.example_reading import tell_unknown
+    from nlpcli.runs.finetuning.example_reading import warn_unknown_labels
 
     examples, parts = read_dev(found)
-    tell_unknown(applied.task, examples, warn)
+    warn_unknown_labels(applied.task, examples, warn)
     scores = SuiteScores(found.task, parts)(applied.task, examples, predict_all(applied, examples, job), job.resampling)
     return TaskResult(found.task.name, applied.loaded.path, len(examples), scores, found.task.counts)
 
@@ -280,8 +280,8 @@ def finetune_suite(
 ) -> dict[str, NlpcliError]:
     """Trains a model on each task of a suite that has training data in a folder, in runs below `out`.
 
-    request_for: what is asked of a run, by the kind of task. With `resume` a task that is done is not trained again,
-    and one that was interrupted goes on. The suite's metric decides; where a task has several, their mean.
+    request_for: makes the request of a run for a kind of task. With `resume`, a finished task is not trained again and
+    an interrupted one is resumed. The suite's metric selects the model; of several metrics, their mean.
 
     Returns: what went wrong, by the name of the task: the others are trained all the same.
     Raises: NlpcliError when there is nothing to train on, and the first task's when all of them failed.
@@ -324,9 +324,9 @@ def _finetune_task(found: FoundTask, run: Path, request: Request, listener: List
         {"task": found.task.task, "data": files, "examples": {**columns, "choices": list(columns["choices"])}},
     )
     resume = started and has_checkpoint(run)  # one that was stopped before its first checkpoint begins anew
-    asked = replace(request, out=run, settings=settings, resume=resume, overwrite=request.overwrite or started)
-    if resume:  # the run's own folder says all of it
-        asked = replace(asked, preset=None, config=None, tokenizer=None)
+    run_request = replace(request, out=run, settings=settings, resume=resume, overwrite=request.overwrite or started)
+    if resume:  # the run's own folder has these settings
+        run_request = replace(run_request, preset=None, config=None, tokenizer=None)
     dev, parts = read_dev(found)
     examples = Examples(list(found.read("train")), dev, SuiteScores(found.task, parts or None))
-    run_task(asked, resolve(asked), listener, examples)
+    run_task(run_request, resolve(run_request), listener, examples)

@@ -82,7 +82,7 @@ def check_model(suite_task: SuiteTask, task: Task) -> None:
 
 
 def groups_of(examples: Sequence[Any]) -> list[list[int]]:
-    """The places of the examples that belong to one question, in the order of the questions."""
+    """For each question the indices of its examples, in the order of the questions."""
     groups: dict[str, list[int]] = {}
     for place, example in enumerate(examples):
         groups.setdefault(group_of(example), []).append(place)
@@ -90,12 +90,8 @@ def groups_of(examples: Sequence[Any]) -> list[list[int]]:
 
 
 def likeliest(places: Sequence[int], predictions: Sequence[Mapping[str, Any]], positive: str | None) -> int:
-    """Which of the candidates at `places` has the greatest probability of being right; the first of equals."""
+    """The index in `places` whose candidate has the greatest probability of being correct; the first of equals."""
     return max(places, key=lambda place: predictions[place]["probabilities"].get(positive, 0.0))
-
-
-def _gold_and_said(task: Task, examples: Sequence[Any], predictions: Sequence[Any]) -> tuple[list[str], list[str]]:
-    return task.compared_labels(examples, predictions)
 
 
 def _of_labels(name: str, **settings: Any) -> Callable[..., Score]:
@@ -108,8 +104,8 @@ def _of_labels(name: str, **settings: Any) -> Callable[..., Score]:
     ) -> Score:
         from nlpcli.evaluation import classification_metrics
 
-        gold, said = _gold_and_said(task, examples, predictions)
-        return getattr(classification_metrics, name)(gold, said, resampling=resampling, **settings)
+        references, predicted = task.compared_labels(examples, predictions)
+        return getattr(classification_metrics, name)(references, predicted, resampling=resampling, **settings)
 
     return measure
 
@@ -123,11 +119,11 @@ def _f1(
 ) -> Score:
     from nlpcli.evaluation.classification_metrics import f1
 
-    gold, said = _gold_and_said(task, examples, predictions)
+    references, predicted = task.compared_labels(examples, predictions)
     positive = suite_task.positive
-    if positive not in gold and positive not in said:  # a small sample without any: F1 is 0 then
-        return f1(gold, said, labels=[positive], resampling=resampling)
-    return f1(gold, said, average="binary", positive=positive, resampling=resampling)
+    if positive not in references and positive not in predicted:  # a small sample without any: F1 is 0 then
+        return f1(references, predicted, labels=[positive], resampling=resampling)
+    return f1(references, predicted, average="binary", positive=positive, resampling=resampling)
 
 
 def _of_numbers(name: str) -> Callable[..., Score]:
@@ -141,8 +137,8 @@ def _of_numbers(name: str) -> Callable[..., Score]:
         from nlpcli.evaluation import correlation
 
         scored = cast("Regression | Similarity", task)
-        gold = [scored.score_in(example) for example in examples]
-        return getattr(correlation, name)(gold, [said["score"] for said in predictions], resampling)
+        references = [scored.score_in(example) for example in examples]
+        return getattr(correlation, name)(references, [prediction["score"] for prediction in predictions], resampling)
 
     return measure
 
@@ -154,12 +150,13 @@ def _whole_questions(
     predictions: Sequence[Prediction],
     resampling: Resampling | None,
 ) -> Score:
-    """The share of questions of which all answers are judged rightly."""
+    """The share of questions for which every answer is judged correctly."""
     from nlpcli.evaluation.classification_metrics import accuracy
 
     groups = groups_of(examples)
-    gold = [tuple(examples[place].label for place in places) for places in groups]
-    return accuracy(gold, [tuple(predictions[place]["label"] for place in places) for places in groups], resampling)
+    references = [tuple(examples[place].label for place in places) for places in groups]
+    predicted = [tuple(predictions[place]["label"] for place in places) for places in groups]
+    return accuracy(references, predicted, resampling)
 
 
 def _of_likeliest(name: str) -> Callable[..., Score]:
@@ -173,12 +170,13 @@ def _of_likeliest(name: str) -> Callable[..., Score]:
         from nlpcli.evaluation import squad_metrics
 
         groups = groups_of(examples)
-        right = [
+        references = [
             tuple(candidate_of(examples[p]) for p in places if examples[p].label == suite_task.positive)
             for places in groups
         ]
         best = (likeliest(places, predictions, suite_task.positive) for places in groups)
-        return getattr(squad_metrics, name)(right, [candidate_of(examples[place]) for place in best], resampling)
+        predicted = [candidate_of(examples[place]) for place in best]
+        return getattr(squad_metrics, name)(references, predicted, resampling)
 
     return measure
 

@@ -160,7 +160,7 @@ def test_a_model_to_begin_with_counts_by_its_weights(job, listener):
     with pytest.raises(NlpcliError, match="was trained with other settings: the model of init differs"):
         compare(job(text), listener)
     record = json.loads(Path("runs/grid/base/cell.json").read_text())
-    del record["asked"]["the model of init"]  # as before they were recorded
+    del record["requested"]["the model of init"]  # as before they were recorded
     Path("runs/grid/base/cell.json").write_text(json.dumps(record))
     assert compare(job(text), listener).rows[0].status == "finished"
 

@@ -157,7 +157,7 @@ def test_a_multiple_choice_has_its_own_candidates_and_names_them_as_the_data_do(
 def test_a_list_in_json_lines_holds_candidates_and_a_label_may_be_their_text(model, solve, tokenizer):
     data = '{"q": "film", "choices": ["good", "bad", "positive"], "answer": "bad"}\n'
     answers, _, _ = solve(model(tokenizer), {"prompt": "{q}:", "choices": "choices"}, data, "dev.jsonl")
-    assert answers[0].gold == ("1",) and len(answers[0].candidates) == 3
+    assert answers[0].references == ("1",) and len(answers[0].candidates) == 3
 
 
 # --- examples that are shown -------------------------------------------------------------------------------------

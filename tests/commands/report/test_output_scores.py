@@ -15,7 +15,7 @@ from nlpcli.data.examples import Example
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import Resampling
 from nlpcli.evaluation.count_metrics import ExampleMetric
-from nlpcli.runs.dev_samples import Shown, write_outputs
+from nlpcli.runs.dev_samples import DevOutputs, write_outputs
 from nlpcli.runs.finetuning.task_samples import task_outputs, task_samples
 from nlpcli.tasks import TASKS
 from nlpcli.tasks.tag_set import Tags
@@ -119,7 +119,7 @@ KINDS = {
 def run_of(kind, seed, tmp_path, name="x", step=5):
     """A run that left what `kind` predicts, through its file, and the scores themselves."""
     task, examples, predictions = KINDS[kind](seed)
-    shown = Shown(2)
+    shown = DevOutputs(2)
     samples = task_samples(task, examples, predictions, shown.chosen(SIZE))
     shown.fill(samples, *task_outputs(task, examples, predictions), "data")
     folder = tmp_path / f"{name}-{seed}"
@@ -232,10 +232,10 @@ def test_few_parts_give_no_interval():
 
 def test_samples_are_spread_over_what_was_measured():
     task, examples, predictions = labels(11)
-    samples = list(task_samples(task, examples, predictions, Shown(3).chosen(SIZE)))
+    samples = list(task_samples(task, examples, predictions, DevOutputs(3).chosen(SIZE)))
     assert [sample["text"] for sample in samples] == ["text 6", "text 20", "text 33"]
     assert samples[0]["reference"] in ("no", "yes") and samples[0]["probability"] == 0.5
-    long = Shown(1)
+    long = DevOutputs(1)
     long.fill([{"text": "x" * 5000}])
     assert len(long.samples[0]["text"]) == 1000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nlpcli.commands.visualize_attention.selection import Showing, has_chosen, mean_numbers, shown, told
+from nlpcli.commands.visualize_attention.selection import Showing, describe_selection, has_chosen, mean_numbers, select
 from nlpcli.errors import NlpcliError
 from nlpcli.visualization.attention_data import Attention, Side, Site
 from nlpcli.visualization.transformations import HeadNumbers
@@ -46,41 +46,41 @@ def shapes(attention):
     ],
 )  # fmt: skip
 def test_one_matrix_of_a_site_is_shown_where_nothing_else_is_chosen(showing, expected):
-    assert shapes(shown(TRANSLATOR, Showing(**showing), few=True)) == expected
+    assert shapes(select(TRANSLATOR, Showing(**showing), few=True)) == expected
 
 
 def test_all_is_shown_where_a_form_has_room_for_it():
-    assert shapes(shown(TRANSLATOR, Showing(), few=False)) == shapes(TRANSLATOR)
-    assert shapes(shown(TRANSLATOR, Showing(rollout=True), few=False))[1] == ("decoder", (1, 2, 3, 4), ("rollout",))
+    assert shapes(select(TRANSLATOR, Showing(), few=False)) == shapes(TRANSLATOR)
+    assert shapes(select(TRANSLATOR, Showing(rollout=True), few=False))[1] == ("decoder", (1, 2, 3, 4), ("rollout",))
 
 
 def test_a_model_of_one_layer_aligns_with_it():
     attention = Attention((site("cross", layers=1, m=5),))
-    assert shapes(shown(attention, Showing(), few=True)) == [("cross", (1,), ("mean",))]
+    assert shapes(select(attention, Showing(), few=True)) == [("cross", (1,), ("mean",))]
 
 
 def test_the_matrix_shown_is_the_mean_of_its_heads():
-    [one] = shown(TRANSLATOR, Showing(), few=True).sites
+    [one] = select(TRANSLATOR, Showing(), few=True).sites
     assert np.allclose(one.weights[0][0], TRANSLATOR.site("cross").weights[2].mean(0))
 
 
 def test_gradients_are_shown_as_the_mean_of_all_layers():
     attention = Attention((site("encoder", signed=True),), notes={"gradient of": "the logit"})
-    [one] = shown(attention, Showing(), few=True).sites
+    [one] = select(attention, Showing(), few=True).sites
     assert (one.layers, one.heads, one.signed) == (("mean",), ("mean",), True)
     assert np.allclose(one.weights[0][0], np.mean(attention.sites[0].weights, axis=(0, 1)))
     with pytest.raises(NlpcliError, match="rollout needs"):
-        shown(attention, Showing(rollout=True), few=True)
+        select(attention, Showing(rollout=True), few=True)
 
 
 def test_weights_that_may_be_negative_are_shown_of_the_last_layer_as_others_are():
-    [one] = shown(Attention((site("encoder", signed=True),)), Showing(), few=True).sites
+    [one] = select(Attention((site("encoder", signed=True),)), Showing(), few=True).sites
     assert (one.layers, one.heads) == ((4,), ("mean",))
 
 
 def test_what_is_shown_is_told():
     def said(**showing):
-        return told(TRANSLATOR, shown(TRANSLATOR, Showing(**showing), few=True))
+        return describe_selection(TRANSLATOR, select(TRANSLATOR, Showing(**showing), few=True))
 
     assert said() == "Cross, layer 3 of 4, mean of 3 heads"
     assert said(layers=(1, 2), heads=(3,)) == "Cross, layers 1, 2 of 4, head 3 of 3"
@@ -102,7 +102,7 @@ def test_what_is_shown_is_told():
 )
 def test_it_is_known_whether_the_program_made_a_choice(showing, expected):
     settings = Showing(**showing)
-    assert has_chosen(TRANSLATOR, shown(TRANSLATOR, settings, few=True), settings) is expected
+    assert has_chosen(TRANSLATOR, select(TRANSLATOR, settings, few=True), settings) is expected
 
 
 def test_means_over_texts_leave_out_those_without_a_number():

@@ -252,7 +252,7 @@ SETTINGS = [
 def test_settings_that_mean_nothing_to_the_objective_are_reported(name, overrides, unread, text, tmp_path):
     listener, training_request = Quiet(), replace(request(name, text, tmp_path, max_steps=1), overrides=overrides)
     config, weights = recipe.configured(training_request)
-    recipe.tell_unread(config, weights, listener)
+    recipe.warn_unread_settings(config, weights, listener)
     assert listener.notes == ([f"these settings have no effect on this run: {unread}"] if unread else [])
 
 
@@ -271,7 +271,7 @@ def test_no_preset_of_an_objective_has_settings_that_mean_nothing_to_it():
         training_request = Request(
             default="gpt-mini", preset=default_preset(objective), settings={"objective": objective}
         )
-        recipe.tell_unread(*recipe.configured(training_request), listener)
+        recipe.warn_unread_settings(*recipe.configured(training_request), listener)
         assert listener.notes == []
 
 
