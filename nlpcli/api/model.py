@@ -141,7 +141,7 @@ class Model:
         resampling = given(samples=options.get("bootstrap_samples"), seed=options.get("seed"))
         needs("confidence", options, "bootstrap_samples", "seed")
         with python_names():
-            from nlpcli.commands.score.minimal_pairs import PairsRequest, score_minimal_pairs
+            from nlpcli.commands.score.score_minimal_pairs import PairsRequest, score_minimal_pairs
             from nlpcli.evaluation import Resampling
 
             request = PairsRequest(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import quoted
-from nlpcli.evaluation.minimal_pairs import MinimalPairScores
+from nlpcli.evaluation.minimal_pair_accuracy import MinimalPairScores
 from nlpcli.evaluation.score import Score
 
 __all__ = [

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from nlpcli.training.checkpoint import Progress as LoopProgress
-    from nlpcli.training.trainer_values import Outcome
+    from nlpcli.training.training_loop_types import Outcome
 
 
 @takes(PretrainOptions)

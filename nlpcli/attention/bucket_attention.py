@@ -23,7 +23,7 @@ from nlpcli.attention.bucket_tiles import bucket_attention
 from nlpcli.attention.core import ScoreBias
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.patterns import Full, split_causal
-from nlpcli.attention.recomputed_choices import choice
+from nlpcli.attention.recomputation_cache import choice
 
 _AT_ONCE = 64
 """New positions that a step reads at a time, after a state."""

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nlpcli.attention.chunking import checkpointed, chunks
 from nlpcli.attention.core import ScoreBias, for_heads
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.patterns import Full, split_causal
-from nlpcli.attention.pieces import called, pieces
 
 _CHUNK = 64
 
@@ -81,11 +81,11 @@ class LinearAttention:
     def _both_ways(self, query: Tensor, key: Tensor, value: Tensor, tokens: Tensor | None) -> Tensor:
         products: Tensor | None = None
         keys: Tensor | None = None
-        for part in pieces(key, value, tokens):
-            more, more_keys = called(key.size(2), self._sums, *part)
+        for part in chunks(key, value, tokens):
+            more, more_keys = checkpointed(key.size(2), self._sums, *part)
             products = more if products is None else products + more
             keys = more_keys if keys is None else keys + more_keys
-        found = [called(query.size(2), self._read, *part, products, keys) for part in pieces(query)]
+        found = [checkpointed(query.size(2), self._read, *part, products, keys) for part in chunks(query)]
         return found[0] if len(found) == 1 else torch.cat(found, dim=2)
 
     def _sums(self, key: Tensor, value: Tensor, tokens: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -101,8 +101,8 @@ class LinearAttention:
     ) -> tuple[Tensor, RunningSums]:
         contexts, length = [], state.length + query.size(2)
         products, keys = state.products, state.keys
-        for *own, seen in pieces(query, key, value, tokens):
-            context, products, keys = called(query.size(2), self._after, *own, products, keys, seen)
+        for *own, seen in chunks(query, key, value, tokens):
+            context, products, keys = checkpointed(query.size(2), self._after, *own, products, keys, seen)
             contexts.append(context)
         return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2), RunningSums(length, products, keys)
 

@@ -8,14 +8,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from nlpcli.attention.additive_attention import ScoredAttention
 from nlpcli.attention.core import AttentionCore, DecodingState, ScoreBias
 from nlpcli.attention.hooks import Recorder, apart, recorded
 from nlpcli.attention.key_value_cache import KeyValue
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.pattern_base import Pattern
 from nlpcli.attention.patterns import Full
-from nlpcli.attention.scored import ScoredAttention
-from nlpcli.attention.scores import SCORES, Score
+from nlpcli.attention.score_functions import SCORES, Score
 from nlpcli.attention.softmax import SoftmaxAttention
 from nlpcli.layers.linear import Linear
 from nlpcli.layers.norms import RMSNorm
@@ -31,8 +31,9 @@ class AttentionSettings:
     kv_heads: heads of keys and values, each for heads / kv_heads heads of queries in turn (Ainslie et al. 2023); None:
     as many as `heads`. d_key, d_value: of one head; None: d_model / heads, and d_model for the values whose mean is
     taken. bias: of the projections. dropout: of the weights. qk_norm: queries and keys are normalized, with `norm_eps`.
-    score: of a query and a key, a name of `nlpcli.attention.scores.SCORES`. aggregation: how heads become one vector:
-    concatenation and a projection, concatenation alone (of heads · d_value = d_model), or the mean (d_value = d_model).
+    score: of a query and a key, a name in `nlpcli.attention.score_functions.SCORES`. aggregation: how heads become one
+    vector: concatenation and a projection, concatenation alone (heads · d_value = d_model), or the mean (d_value =
+    d_model).
     """
 
     heads: int

@@ -15,7 +15,7 @@ from typer.core import TyperGroup, TyperOption
 
 from nlpcli import __version__
 from nlpcli.cli import help
-from nlpcli.cli.convention import Command
+from nlpcli.cli.option_conventions import Command
 from nlpcli.errors import unknown
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nlpcli.cli import convention
+from nlpcli.cli import option_conventions
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _POINTS = "--kernel-regression"
 _OF_VECTORS, _OF_RELATIVE = ("--d-model",), ("--buckets", "--distance")
 
 
-class Command(convention.Command):
+class Command(option_conventions.Command):
     """`--layer 1 2` as `--layer 1 --layer 2`; what is no number after it is a text."""
 
     exclusive: ClassVar = (("json", "format"),)

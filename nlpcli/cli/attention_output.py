@@ -126,7 +126,7 @@ class AttentionOutput:
             self._write_files(attentions)
 
     def _drawings(self, attentions: Iterator[Attention]) -> Iterator[str]:
-        from nlpcli.visualization.terminal import draw
+        from nlpcli.visualization.terminal_attention import draw
 
         for number, attention in enumerate(attentions):
             if number:
@@ -190,7 +190,7 @@ class AttentionOutput:
             raise NlpcliError(
                 f"--stats does not support the format {self.format}", hint="use --format terminal or json"
             )
-        from nlpcli.visualization.terminal import table
+        from nlpcli.visualization.terminal_attention import table
 
         if texts > 1:
             terminal.notify(f"these are means over {counted(texts, 'text')}")

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import typer
 
-from nlpcli.cli import convention, shared_options, terminal
-from nlpcli.cli.convention import OUT_FILE
+from nlpcli.cli import option_conventions, shared_options, terminal
+from nlpcli.cli.option_conventions import OUT_FILE
 
 
-class Command(convention.Command):
+class Command(option_conventions.Command):
     """The number of clusters is given, or it follows from a distance threshold."""
 
     exclusive: ClassVar = (
@@ -23,7 +23,7 @@ class Command(convention.Command):
 
 def command(
     files: list[str] = typer.Argument(
-        None, metavar="FILE", help=f"Files with the lines to cluster. {convention.STANDARD_INPUT}"
+        None, metavar="FILE", help=f"Files with the lines to cluster. {option_conventions.STANDARD_INPUT}"
     ),
     model: Path = shared_options.VECTOR_MODEL,
     vectors: Path = typer.Option(

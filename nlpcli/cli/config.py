@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from nlpcli.cli import shell_completion, terminal
-from nlpcli.cli.convention import OUT_FILE, Command
+from nlpcli.cli.option_conventions import OUT_FILE, Command
 
 app = typer.Typer(no_args_is_help=False)
 

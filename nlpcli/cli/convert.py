@@ -7,14 +7,14 @@ from typing import ClassVar
 
 import typer
 
-from nlpcli.cli import convention, terminal
+from nlpcli.cli import option_conventions, terminal
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
 _SHOWN = 5
 
 
-class Command(convention.Command):
+class Command(option_conventions.Command):
     """The folder that is written is an argument or the value of --out."""
 
     exclusive: ClassVar = (("folder", "out"),)

@@ -47,7 +47,11 @@ def draw_without_model(output: AttentionOutput, options: Options) -> None:
 
 def _draw_positions(output: AttentionOutput, subject: str, value: str, options: Options) -> None:
     """Who may look at whom, or how positions are encoded."""
-    from nlpcli.commands.visualize_attention.write_figures import learned_matrix, pattern_attention, position_matrix
+    from nlpcli.commands.visualize_attention.pattern_and_positions import (
+        learned_matrix,
+        pattern_attention,
+        position_matrix,
+    )
 
     given = options.drawing
     if options.positions_of_model:
@@ -83,7 +87,7 @@ def _write_matrix(output: AttentionOutput, matrix: Matrix) -> None:
         useless({"--title": output.title}, "has no effect on positions")
         output.write_bytes(draw_matrix(matrix, format=output.format, theme=output.theme, dpi=output.dpi))
     elif output.format == "terminal":
-        from nlpcli.visualization.terminal import draw_matrix as draw
+        from nlpcli.visualization.terminal_attention import draw_matrix as draw
 
         rows, columns = (tuple(map(str, range(count))) for count in matrix.values.shape)
         useless({"--view": output.view != "auto", "--links": output.links}, "applies to attention, not to positions")

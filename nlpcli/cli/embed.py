@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
-from nlpcli.cli import convention, shared_options, terminal
+from nlpcli.cli import option_conventions, shared_options, terminal
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nlpcli.runs.embedding_inputs import Embedding
 
 
-class Command(convention.Command):
+class Command(option_conventions.Command):
     """Some options are for the vectors of words."""
 
     needed: ClassVar = dict.fromkeys(("word", "word_pooling", "static", "similarity"), ("tokens",))
@@ -24,7 +24,7 @@ class Command(convention.Command):
 
 def command(
     files: list[str] = typer.Argument(
-        None, metavar="FILE", help=f"Files with the lines to embed. {convention.STANDARD_INPUT}"
+        None, metavar="FILE", help=f"Files with the lines to embed. {option_conventions.STANDARD_INPUT}"
     ),
     model: Path = shared_options.VECTOR_MODEL,
     output: Path = typer.Option(
@@ -88,7 +88,7 @@ def command(
     field: str = typer.Option(
         None,
         "--field",
-        help=f"JSON field to embed. {convention.JSON_FIELD} The option implies --format jsonl. Default: text.",
+        help=f"JSON field to embed. {option_conventions.JSON_FIELD} The option implies --format jsonl. Default: text.",
     ),
     output_field: str = typer.Option("vector", "--output-field", help="JSON field that the vector is written to."),
     batch_tokens: int = shared_options.VECTOR_BATCH_TOKENS,

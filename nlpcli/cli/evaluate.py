@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import typer
 
 from nlpcli.cli import shared_options, suite_options, terminal
-from nlpcli.cli.convention import LABELED_LINES, OUT_FILE
 from nlpcli.cli.multiple_values import Spreading
+from nlpcli.cli.option_conventions import LABELED_LINES, OUT_FILE
 
 if TYPE_CHECKING:
     from nlpcli.commands.evaluate import Evaluation

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import typer
 
 from nlpcli.cli import forecast_output, shell_completion, suite_options, terminal, training_options
-from nlpcli.cli.convention import LABELED_LINES
 from nlpcli.cli.multiple_values import Spreading
+from nlpcli.cli.option_conventions import LABELED_LINES
 
 if TYPE_CHECKING:
     from nlpcli.runs.training_request import Request

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
-from nlpcli.cli import convention, shared_options, terminal
-from nlpcli.cli.convention import OUT_FILE
+from nlpcli.cli import option_conventions, shared_options, terminal
+from nlpcli.cli.option_conventions import OUT_FILE
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _CONTINUING = (
 )  # fmt: skip
 
 
-class Command(convention.Command):
+class Command(option_conventions.Command):
     """Tokens are either the most probable ones or sampled."""
 
     exclusive: ClassVar = tuple(("greedy", name) for name in ("temperature", "top_k", "top_p", "min_p", "seed"))

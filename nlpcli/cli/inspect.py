@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from nlpcli.cli import terminal
-from nlpcli.cli.convention import OUT_FILE
+from nlpcli.cli.option_conventions import OUT_FILE
 
 if TYPE_CHECKING:
     from nlpcli.commands.inspect.findings import Inspection

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from nlpcli.cli.convention import LETTERS, Command
+from nlpcli.cli.option_conventions import LETTERS, Command
 
 if TYPE_CHECKING:
     from typer._click import Context

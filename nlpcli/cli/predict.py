@@ -9,8 +9,8 @@ from pathlib import Path
 import typer
 
 from nlpcli.cli import shared_options, terminal
-from nlpcli.cli.convention import LABELED_LINES, OUT_FILE, STANDARD_INPUT
 from nlpcli.cli.multiple_values import Spreading
+from nlpcli.cli.option_conventions import LABELED_LINES, OUT_FILE, STANDARD_INPUT
 
 Command = Spreading
 

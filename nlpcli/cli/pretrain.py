@@ -9,8 +9,8 @@ from typing import ClassVar
 import typer
 
 from nlpcli.cli import forecast_output, shell_completion, terminal, training_options
-from nlpcli.cli.convention import DOCUMENTS, JSON_FIELD
 from nlpcli.cli.multiple_values import Spreading
+from nlpcli.cli.option_conventions import DOCUMENTS, JSON_FIELD
 
 
 class Command(Spreading):

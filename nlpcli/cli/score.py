@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
-from nlpcli.cli import convention, score_options, shared_options, terminal
-from nlpcli.cli.convention import OUT_FILE
-from nlpcli.cli.pair_output import Form, write_pairs
+from nlpcli.cli import option_conventions, score_options, shared_options, terminal
+from nlpcli.cli.minimal_pairs_output import Form, write_pairs
+from nlpcli.cli.option_conventions import OUT_FILE
 from nlpcli.cli.score_output import alignment_width, write_numbers, write_report, write_sentences
 from nlpcli.errors import NlpcliError
 
@@ -21,7 +21,7 @@ _SYNONYMS = ("blimp", "minimal-pair", "minimal_pairs")
 _NOUNS = {"perplexity": "the perplexity", "minimal-pairs": "the accuracy on minimal pairs"}
 
 
-class Command(convention.Command):
+class Command(option_conventions.Command):
     """The options that choose the form of the output can't be used together."""
 
     exclusive: ClassVar = (
@@ -256,10 +256,11 @@ def _check_given(context: typer.Context, metric: str | None) -> None:
         with_models = [owner for owner, names in owners.items() if name in names]
         if metric is None and with_models:
             raise NlpcliError(
-                f"{convention.long_name(parameter)} has an effect only on the metric {' and '.join(with_models)}"
+                f"{option_conventions.long_name(parameter)} has an effect only on the metric "
+                f"{' and '.join(with_models)}"
             )
         if metric is not None and name not in score_options.WITH_MODEL_METRICS[metric]:
-            raise NlpcliError(f"{convention.long_name(parameter)} has no effect on the metric {metric}")
+            raise NlpcliError(f"{option_conventions.long_name(parameter)} has no effect on the metric {metric}")
     if metric is None and "references" not in given:
         raise NlpcliError("the references are missing", hint="name the file with the references: --ref FILE")
 

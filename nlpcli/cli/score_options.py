@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from nlpcli.cli import convention, shell_completion
+from nlpcli.cli import option_conventions, shell_completion
 
 _TEXT, _BLEU, _CHRF, _TER = "BLEU, WER, CER, MER and WIL", "BLEU", "chrF", "TER"
 _RATES, _ROUGE = "WER, CER, MER and WIL", "ROUGE"
@@ -309,14 +309,14 @@ DYNAMIC_DECAY = typer.Option(
 DOCUMENTS = typer.Option(
     None,
     "--documents",
-    help=f"What a document is: {convention.DOCUMENTS} In TSV files, the text is in the first column. Default: "
+    help=f"What a document is: {option_conventions.DOCUMENTS} In TSV files, the text is in the first column. Default: "
     "auto if the model was trained on separate documents, or else file.",
     rich_help_panel=_PERPLEXITY,
 )
 FIELD = typer.Option(
     None,
     "--field",
-    help=f"JSON field that contains the text. {convention.JSON_FIELD} Default: text.",
+    help=f"JSON field that contains the text. {option_conventions.JSON_FIELD} Default: text.",
     rich_help_panel=_PERPLEXITY,
 )
 DEVICE = typer.Option(

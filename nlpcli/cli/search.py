@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
-from nlpcli.cli import convention, shared_options, terminal
-from nlpcli.cli.convention import OUT_FILE
+from nlpcli.cli import option_conventions, shared_options, terminal
+from nlpcli.cli.option_conventions import OUT_FILE
 
 if TYPE_CHECKING:
     from nlpcli.commands.search import Answer
 
 
-class Command(convention.Command):
+class Command(option_conventions.Command):
     """Lines to search are given as text or as vectors."""
 
     exclusive: ClassVar = (("corpus", "vectors"),)

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from nlpcli.cli import shared_options, shell_completion, terminal
-from nlpcli.cli.convention import DOCUMENTS, JSON_FIELD, OUT_FILE, STANDARD_INPUT, Command
+from nlpcli.cli.option_conventions import DOCUMENTS, JSON_FIELD, OUT_FILE, STANDARD_INPUT, Command
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 

@@ -16,7 +16,7 @@ from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
     from nlpcli.training.checkpoint import Progress
-    from nlpcli.training.trainer_values import Outcome
+    from nlpcli.training.training_loop_types import Outcome
 
 CONFIG = typer.Option(
     None,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
-from nlpcli.cli import convention, shared_options, terminal
-from nlpcli.cli.convention import JSON_FIELD, OUT_FILE, STANDARD_INPUT
+from nlpcli.cli import option_conventions, shared_options, terminal
+from nlpcli.cli.option_conventions import JSON_FIELD, OUT_FILE, STANDARD_INPUT
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nlpcli.runs.translation import Translating
 
 
-class Command(convention.Command):
+class Command(option_conventions.Command):
     """Translations come either from beam search or from sampling."""
 
     exclusive: ClassVar = (

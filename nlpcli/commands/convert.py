@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.config.files import new_directory, real_path
-from nlpcli.config.leftovers import is_free
+from nlpcli.config.temporary_files import is_free
 from nlpcli.convert.sentence_transformers_in import sentence_settings
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.models.model_folder import DESCRIPTION, WEIGHTS, LoadedModel, read_info
@@ -23,7 +23,7 @@ class Conversion:
     """From the folder `source` to the folder `out`, in the form `to`; None: in the form that `source` doesn't have.
 
     source may be a file of word vectors; with `to` word2vec, out is one.
-    max_length, attention: changes of the model (`nlpcli.models.length_and_attention`), which is ours then unless `to`
+    max_length, attention: changes of the model (`nlpcli.models.context_extension`), which is ours then unless `to`
     says otherwise.
     quantization: of the weights of a graph in the ONNX format, see `nlpcli.runs.onnx.folder`, or of a folder for
     CTranslate2.
@@ -86,7 +86,7 @@ def convert(job: Conversion) -> Converted:
         return _onnx_folder(job, replace)
     loaded = open_model(job.source, allow_pickle=job.allow_pickle, needs_tokenizer=False)
     if job.changes:
-        from nlpcli.models.length_and_attention import with_length_and_attention
+        from nlpcli.models.context_extension import with_length_and_attention
 
         loaded = with_length_and_attention(loaded, max_length=job.max_length, attention=job.attention)
     with new_directory(job.out, replace=replace) as folder:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nlpcli.config.files import write_atomic
-from nlpcli.config.leftovers import is_free
+from nlpcli.config.temporary_files import is_free
 from nlpcli.data.readers import read_lines
 from nlpcli.data.sample_data import sample_file
 from nlpcli.errors import Interruption, NlpcliError

@@ -12,8 +12,8 @@ import numpy as np
 
 from nlpcli.config.counting import counted
 from nlpcli.config.files import check_regular, new_directory
-from nlpcli.config.leftovers import is_free
 from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
+from nlpcli.config.temporary_files import is_free
 from nlpcli.data.readers import read_lines
 from nlpcli.data.vector_files import finite_vectors, unit, write_vectors
 from nlpcli.data.vector_index import EXACT, KINDS, make_index

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from nlpcli.config.files import new_directory
-from nlpcli.config.leftovers import entries
-from nlpcli.config.numbers import parse_int
+from nlpcli.config.number_parsing import parse_int
+from nlpcli.config.temporary_files import entries
 from nlpcli.data.open_text import display_name
 from nlpcli.data.readers import (
     LONGEST_LINE,

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from nlpcli.config.leftovers import (
+from nlpcli.config.temporary_files import (
     has_temporary_name,
     is_free,
     sweep,

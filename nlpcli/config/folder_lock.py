@@ -1,8 +1,8 @@
 """A lock on a folder that one process at a time may write to, and a watch over a folder that must stay in its place.
 
 The lock is the system's (flock), held on a file in the folder. The system takes it back when its owner ends, however it
-ends, so no lock is ever left behind. The file has a temporary name (see `nlpcli.config.leftovers`): what a killed owner
-leaves of it is swept as any leftover. Where the disk knows no locks, nothing is locked.
+ends, so no lock is ever left behind. The file has a temporary name (see `nlpcli.config.temporary_files`); after a
+killed owner it is removed as any temporary file. Nothing is locked on a disk without file locks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from nlpcli.config.files import writing
-from nlpcli.config.leftovers import fcntl
+from nlpcli.config.temporary_files import fcntl
 from nlpcli.errors import NlpcliError, RunFailed
 
 LOCK = ".lock.tmp-0"

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from nlpcli.config.counting import counted
-from nlpcli.config.quantities import Size
-from nlpcli.config.quantities import SizeOrNone as Count
+from nlpcli.config.number_types import Size
+from nlpcli.config.number_types import SizeOrNone as Count
 from nlpcli.errors import NlpcliError
 
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]  # that 32 bits can hold

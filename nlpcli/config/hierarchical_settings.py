@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from nlpcli.config.model_settings import SentenceSplitting
-from nlpcli.config.quantities import Layers, Size
+from nlpcli.config.number_types import Layers, Size
 from nlpcli.config.recurrent_layers_settings import RecurrentLayersConfig
 
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from pydantic_core import PydanticCustomError
 
 from nlpcli.config.files import check_regular
-from nlpcli.config.json_reason import json_reason
-from nlpcli.config.numbers import parse_int
+from nlpcli.config.json_errors import json_reason
+from nlpcli.config.number_parsing import parse_int
 from nlpcli.config.setting_errors import mistake
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import quoted, shortened

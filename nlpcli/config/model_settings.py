@@ -12,7 +12,7 @@ from pydantic_core import PydanticKnownError
 
 from nlpcli.config.lazy_tables import LazyTable
 from nlpcli.config.loading import Strict
-from nlpcli.config.quantities import Fraction, Size
+from nlpcli.config.number_types import Fraction, Size
 from nlpcli.errors import NlpcliError
 
 DEFAULT = "transformer"

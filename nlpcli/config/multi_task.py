@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from nlpcli.config.loading import Strict, load_yaml, parse
-from nlpcli.config.numbers import parse_float
+from nlpcli.config.number_parsing import parse_float
 from nlpcli.config.task_settings import ExamplesConfig, HeadConfig
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")

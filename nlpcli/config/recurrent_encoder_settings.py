@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from nlpcli.config.quantities import Layers
+from nlpcli.config.number_types import Layers
 from nlpcli.config.recurrent_layers_settings import RecurrentLayersConfig
 
 

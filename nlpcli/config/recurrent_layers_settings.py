@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from nlpcli.config.model_settings import ModelConfig
-from nlpcli.config.quantities import Size
+from nlpcli.config.number_types import Size
 
 
 class RecurrentLayersConfig(ModelConfig):

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from nlpcli.config.model_settings import CachedNumbers
-from nlpcli.config.quantities import Fraction, Layers, Size, SizeOrNone
+from nlpcli.config.number_types import Fraction, Layers, Size, SizeOrNone
 from nlpcli.config.recurrent_layers_settings import RecurrentLayersConfig
 from nlpcli.errors import NlpcliError
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from nlpcli.config.model_settings import CachedNumbers
-from nlpcli.config.quantities import Layers, Positive, Size
+from nlpcli.config.number_types import Layers, Positive, Size
 from nlpcli.config.recurrent_layers_settings import RecurrentLayersConfig
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from nlpcli.config.loading import Strict
-from nlpcli.config.quantities import Size
+from nlpcli.config.number_types import Size
 
 
 class RopeScalingConfig(Strict):

@@ -8,7 +8,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from nlpcli.config.loading import Strict
 from nlpcli.config.model_settings import ModelConfig
-from nlpcli.config.quantities import Fraction, Positive, Threads
+from nlpcli.config.number_types import Fraction, Positive, Threads
 from nlpcli.config.task_settings import AlignmentConfig, ExamplesConfig, HeadConfig, TuningConfig
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from nlpcli.attention.kinds import check_attention, parse_attention
 from nlpcli.config.model_settings import CachedNumbers, ModelConfig
-from nlpcli.config.quantities import Fraction, Layers, Size, SizeOrNone
+from nlpcli.config.number_types import Fraction, Layers, Size, SizeOrNone
 from nlpcli.config.rope_settings import RopeScalingConfig
 from nlpcli.errors import NlpcliError
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from nlpcli.config.model_settings import CachedNumbers, ModelConfig
-from nlpcli.config.quantities import Fraction, Layers, Size, SizeOrNone
+from nlpcli.config.number_types import Fraction, Layers, Size, SizeOrNone
 from nlpcli.errors import NlpcliError
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 from pydantic import Field
 
 from nlpcli.config.model_settings import ModelConfig
-from nlpcli.config.quantities import Fraction, Size
+from nlpcli.config.number_types import Fraction, Size
 
 Architecture = Literal["skip-gram", "cbow", "pv-dm", "pv-dbow"]
 ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)

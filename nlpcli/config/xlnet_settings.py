@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from nlpcli.config.quantities import Layers
+from nlpcli.config.number_types import Layers
 from nlpcli.config.transformer_xl_settings import SegmentRecurrentConfig
 
 

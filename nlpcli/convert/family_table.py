@@ -26,10 +26,10 @@ FAMILIES = LazyTable(
         "big_bird": "nlpcli.convert.big_bird:BIG_BIRD",
         "modernbert": "nlpcli.convert.modernbert:MODERNBERT",
         "distilbert": "nlpcli.convert.distilbert:DISTILBERT",
-        "gpt_neox": "nlpcli.convert.rotary:GPT_NEOX",
-        "llama": "nlpcli.convert.rotary:LLAMA",
-        "mistral": "nlpcli.convert.rotary:MISTRAL",
-        "qwen3": "nlpcli.convert.rotary:QWEN3",
+        "gpt_neox": "nlpcli.convert.llama_gpt_neox:GPT_NEOX",
+        "llama": "nlpcli.convert.llama_gpt_neox:LLAMA",
+        "mistral": "nlpcli.convert.llama_gpt_neox:MISTRAL",
+        "qwen3": "nlpcli.convert.llama_gpt_neox:QWEN3",
     },
 )
 """The families that are read and written; of several that fit, the first is written."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from nlpcli.convert.family import Family, in_turn
+from nlpcli.convert.llama_gpt_neox import windows
 from nlpcli.convert.name_map import Config, Pair, Weights, fused, modules, same
-from nlpcli.convert.rotary import windows
 
 _GATED = {"silu": "swiglu", "gelu": "geglu", "gelu_pytorch_tanh": "geglu_tanh"}  # theirs -> ours
 _FULL, _SLIDING = "full_attention", "sliding_attention"

@@ -24,7 +24,7 @@ from nlpcli.text.marian_tokenizer import MarianModel
 from nlpcli.text.special_tokens import ROLES, SpecialTokens
 from nlpcli.text.tokenizer import TokenizerSettings
 from nlpcli.text.tokenizer_model import PieceModel
-from nlpcli.text.tokenizers_failures import is_charsmap
+from nlpcli.text.tokenizers_errors import is_charsmap
 
 TOKENIZER_JSON = "tokenizer.json"
 _SPM_FILES = ("spiece.model", "sentencepiece.model", "sentencepiece.bpe.model", "tokenizer.model")

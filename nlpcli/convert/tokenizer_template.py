@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as Core
 from tokenizers import processors
 
 from nlpcli.text import Tokenizer
-from nlpcli.text.tokenizers_failures import library_errors
+from nlpcli.text.tokenizers_errors import library_errors
 
 Layout = Mapping[str, Any]
 _SAMPLES = ("a", "the", "1", "中")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nlpcli.config.counting import counted
-from nlpcli.config.numbers import parse_float, parse_int
+from nlpcli.config.number_parsing import parse_float, parse_int
 from nlpcli.errors import NlpcliError, nearest, unknown
 
 FORMATS = ("auto", "tsv", "csv", "jsonl", "labeled-lines", "lines", "conll", "conllu", "squad")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from nlpcli.config.leftovers import scratch_folder
+from nlpcli.config.temporary_files import scratch_folder
 from nlpcli.data.readers import Piece
 from nlpcli.errors import RunFailed
 

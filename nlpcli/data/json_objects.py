@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from nlpcli.config.json_reason import json_reason
+from nlpcli.config.json_errors import json_reason
 from nlpcli.data.open_text import display_name, inner_suffix
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.escaping import shortened

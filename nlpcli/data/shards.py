@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.files import AlreadyThere, new_directory, sha256_file
-from nlpcli.config.leftovers import is_free, sweep
+from nlpcli.config.temporary_files import is_free, sweep
 from nlpcli.data.document_sentences import SENTENCES, sentence_units, space_between
 from nlpcli.data.encoding import Empty, ShardWriter, encode_all, token_dtype
 from nlpcli.data.readers import Piece, TextSource, blank, no_text, read_pieces
-from nlpcli.data.repeatable import repeatable
+from nlpcli.data.repeatable_input import repeatable
 from nlpcli.data.shard_set import INDEX, VERSION, ShardSet, index_bytes
 from nlpcli.errors import NlpcliError, unknown
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nlpcli.config.counting import counted
-from nlpcli.config.json_reason import json_reason
-from nlpcli.config.numbers import parse_int
+from nlpcli.config.json_errors import json_reason
+from nlpcli.config.number_parsing import parse_int
 from nlpcli.data.examples import Answer, Example, blank_example
 from nlpcli.data.json_objects import begins_list, parse_object, read_objects
 from nlpcli.data.open_text import display_name

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from nlpcli.config.counting import counted
-from nlpcli.config.numbers import parse_int
+from nlpcli.config.number_parsing import parse_int
 from nlpcli.data.examples import Example, as_label
 from nlpcli.data.table_rows import as_text
 from nlpcli.errors import NlpcliError

@@ -13,7 +13,7 @@ import numpy as np
 
 from nlpcli.config.counting import counted
 from nlpcli.config.files import write_lines
-from nlpcli.config.numbers import parse_float, parse_int
+from nlpcli.config.number_parsing import parse_float, parse_int
 from nlpcli.data.open_text import display_name, open_bytes
 from nlpcli.data.readers import LONGEST_LINE, bounded
 from nlpcli.errors import NlpcliError

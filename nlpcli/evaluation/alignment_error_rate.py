@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from nlpcli.config.counting import counted
-from nlpcli.config.numbers import parse_int
+from nlpcli.config.number_parsing import parse_int
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.count_metrics import ExampleMetric, Measurement, once
 from nlpcli.evaluation.score import LINKS, Score

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.linear import Linear, linear
-from nlpcli.layers.naming import fitting
+from nlpcli.layers.module_name_patterns import fitting
 
 _OF_GLOBAL_TOKENS = ("global_query", "global_key", "global_value")  # Longformer's
 _NAMED = {
@@ -65,8 +65,9 @@ def add_lora(
     """Freezes `model` and puts adapters on its linear layers; what stands on its body (`.body`) stays trained.
 
     targets: `attention` for its queries and values (section 4.2 of the paper), `all` for every linear layer of
-    attention and feed-forward layers, or names and patterns of layers (`nlpcli.layers.naming.fitting`); in one string
-    with commas between. The layer that gives the vocabulary's scores, and what stands outside the body, get none.
+    attention and feed-forward layers, or names and patterns of layers, separated by commas
+    (`nlpcli.layers.module_name_patterns.fitting`). The layer that gives the vocabulary's scores, and what stands
+    outside the body, get none.
 
     Returns: the names of the layers that have one. Raises: NlpcliError for a rank below 1, an alpha that is not
     positive, targets that fit nothing, and a model that has adapters already.

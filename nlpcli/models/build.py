@@ -15,8 +15,8 @@ from nlpcli.errors import NlpcliError
 from nlpcli.escaping import shortened
 from nlpcli.models.backbone import Backbone
 from nlpcli.models.initialization import initialize
+from nlpcli.models.model_with_head import WithHead
 from nlpcli.models.multi_task_heads import WithHeads
-from nlpcli.models.with_head import WithHead
 
 if TYPE_CHECKING:
     from nlpcli.config.transformer_settings import TransformerConfig

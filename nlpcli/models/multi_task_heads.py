@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import nn
 
 from nlpcli.models.backbone import Backbone
-from nlpcli.models.with_head import WithHead
+from nlpcli.models.model_with_head import WithHead
 
 
 class WithHeads(nn.Module):

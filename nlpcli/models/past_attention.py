@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from nlpcli.attention.hooks import Recorder, recorded
 from nlpcli.attention.masks import AttentionMask, dense_pattern
 from nlpcli.attention.patterns import Causal, Window
-from nlpcli.attention.scores import SCORES
+from nlpcli.attention.score_functions import SCORES
 from nlpcli.attention.softmax import SoftmaxAttention
 
 _BLOCK = 16  # queries at a time at least, where scores are no products
@@ -19,8 +19,9 @@ class PastAttention(nn.Module):
 
     C is 0 before training, so that the network begins as one without attention; with C = 1 the output is h~_t, and
     with w = 0 it is h_t. The first states see fewer: those there are. All n queries are computed at once.
-    score: one of `nlpcli.attention.scores.SCORES` without positions. `recorder` is None, or is given the weights
-    (rows, 1, n, m) of each call. Sources: Cheng et al. 2016 and Daniluk et al. 2017, whose windows are without τ = 0.
+    score: one of `nlpcli.attention.score_functions.SCORES` without positions. `recorder` is None, or receives the
+    weights (rows, 1, n, m) of each call. Sources: Cheng et al. 2016 and Daniluk et al. 2017, whose windows are without
+    τ = 0.
     """
 
     def __init__(self, width: int, past_states: int, *, score: str) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from nlpcli.attention.hooks import Recordable
-from nlpcli.attention.scores import SCORES
+from nlpcli.attention.score_functions import SCORES
 from nlpcli.config.recurrent_settings import RecurrentConfig
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding

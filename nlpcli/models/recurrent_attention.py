@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nlpcli.attention.hooks import Recorder, StepRecording, apart
-from nlpcli.attention.scores import Score
+from nlpcli.attention.score_functions import Score
 from nlpcli.attention.softmax import softmax_attention
 from nlpcli.models.decoder_state import Memory
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nlpcli.attention.recomputed_choices import kept_choices, repeated_choices
+from nlpcli.attention.recomputation_cache import recorded_choices, repeated_choices
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class _Origin:
 @contextmanager
 def _keeping(x: Tensor, origins: list[_Origin]) -> Iterator[None]:
     random = [torch.get_rng_state(), *([torch.cuda.get_rng_state(x.device)] if x.is_cuda else [])]
-    with kept_choices() as choices:
+    with recorded_choices() as choices:
         yield
     origins.append(_Origin(random, choices))
 

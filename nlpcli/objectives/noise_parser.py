@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from nlpcli.config.counting import counted
-from nlpcli.config.numbers import parse_float
+from nlpcli.config.number_parsing import parse_float
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.objectives.gap_sentences import GapSentences
 from nlpcli.objectives.noise import Bart, Noise

@@ -29,7 +29,7 @@ class Corpus:
     @contextmanager
     def opened(cls, settings: DataConfig) -> Iterator[Corpus]:
         """Raises: NlpcliError for files that are missing, unreadable or without text, before anything is written."""
-        from nlpcli.data.repeatable import repeatable
+        from nlpcli.data.repeatable_input import repeatable
 
         if not settings.train:
             raise NlpcliError(

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nlpcli.config.counting import counted
-from nlpcli.config.numbers import parse_int
+from nlpcli.config.number_parsing import parse_int
 from nlpcli.convert.sentence_transformers_in import SentenceSettings, sentence_settings
 from nlpcli.data.vector_files import unit
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.find_model import newest_run
-from nlpcli.runs.onnx.facts import OnnxFacts, facts_of, weights_fingerprint
+from nlpcli.runs.onnx.onnx_info import OnnxFacts, facts_of, weights_fingerprint
 from nlpcli.runs.open_model import Source, check_one_tokenizer, description_of, folder_of
 from nlpcli.runs.text_pooling import FITTED, PARAGRAPH, SIF, paragraph_of, sif_of
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import torch
 
     from nlpcli.models.model_folder import LoadedModel
+    from nlpcli.models.model_with_head import WithHead
     from nlpcli.models.padded_batch import Row
-    from nlpcli.models.with_head import WithHead
 
 POOLINGS = ("mean", "first", "max", "last", SIF, PARAGRAPH)
 DEFAULT_LENGTH = 512
@@ -241,7 +241,7 @@ class Embedder:
                 yield places, self.model.states(batch), batch
 
     def _with_head(self, loaded: LoadedModel, trained: dict[str, Any]) -> Any:
-        from nlpcli.models.with_head import WithHead
+        from nlpcli.models.model_with_head import WithHead
 
         if (facts := facts_of(loaded.info, self.path)) is not None:
             return self._of_graph(loaded, facts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlpcli.config.leftovers import find_finished
+from nlpcli.config.temporary_files import find_finished
 from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import DESCRIPTION, read_info
 from nlpcli.runs.model_card import read_card

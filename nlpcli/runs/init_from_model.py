@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.files import real_path
-from nlpcli.config.leftovers import find_finished
 from nlpcli.config.model_settings import ModelConfig
+from nlpcli.config.temporary_files import find_finished
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from nlpcli.models.build import AnyModel
-    from nlpcli.models.with_head import WithHead
+    from nlpcli.models.model_with_head import WithHead
 
 _HEADS = ("mlm_head.", "pooler.", "pair_head.", "output_weight_owner.", "output_bias", "query_embedding")
 _SOURCE = "source_encoder."

@@ -16,7 +16,7 @@ from nlpcli.runs.signature import versions
 
 if TYPE_CHECKING:
     from nlpcli.training.device import Machine
-    from nlpcli.training.trainer_values import Outcome
+    from nlpcli.training.training_loop_types import Outcome
 
 CARD = "README.md"
 _FIELD = re.compile(r"^- (command|data|trained|machine|versions|stopped|best checkpoint): (.*)$", re.MULTILINE)

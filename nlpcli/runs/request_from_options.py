@@ -14,7 +14,7 @@ from typing import Any
 from nlpcli import presets
 from nlpcli.config.loading import apply_overrides
 from nlpcli.config.multi_task import MIXTURE_TASK
-from nlpcli.config.numbers import parse_int
+from nlpcli.config.number_parsing import parse_int
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.finetuning.finetune import DEFAULT_TASK, default_preset, defaults
 from nlpcli.runs.resolve_settings import LIMITS

@@ -10,13 +10,13 @@ from pathlib import Path
 from nlpcli.config.files import AlreadyThere, real_path, write_atomic, write_new
 from nlpcli.config.folder_lock import check_unlocked
 from nlpcli.config.grid import slug
-from nlpcli.config.leftovers import is_free, sweep
 from nlpcli.config.loading import dump_yaml
 from nlpcli.config.schema import RunConfig
+from nlpcli.config.temporary_files import is_free, sweep
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.runs.dev_samples import OUTPUTS
-from nlpcli.runs.joined_processes import agreed_folder
 from nlpcli.runs.model_card import CARD
+from nlpcli.runs.multi_process_run import agreed_folder
 from nlpcli.runs.training_request import Request
 
 CONFIG = "config.yaml"

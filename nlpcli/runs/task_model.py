@@ -30,7 +30,7 @@ class Applied:
 
     def predict(self, examples: Sequence[Example], *, batch_tokens: int = BATCH_TOKENS) -> list[dict[str, Any]]:
         """The predictions for examples, in their order."""
-        from nlpcli.tasks.supervised import predict_items
+        from nlpcli.tasks.supervised_objective import predict_items
 
         groups = self.task.encode(examples)
         items = [item for group in groups for item in group]

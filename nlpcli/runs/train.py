@@ -13,8 +13,8 @@ from nlpcli.config.files import write_atomic
 from nlpcli.config.folder_lock import locked_folder
 from nlpcli.config.schema import RunConfig
 from nlpcli.runs.dev_samples import DevOutputs, write_outputs
-from nlpcli.runs.joined_processes import prepared_together, sharded_among
 from nlpcli.runs.model_card import CARD, CardFacts, card_of
+from nlpcli.runs.multi_process_run import prepared_together, sharded_among
 from nlpcli.runs.resolve_settings import check_metric
 from nlpcli.runs.run_folder import open_run
 from nlpcli.runs.signature import provenance, signature, weights_digest
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from nlpcli.text import Tokenizer
     from nlpcli.training.checkpoint import Progress
     from nlpcli.training.device import Machine
-    from nlpcli.training.trainer_values import Outcome
     from nlpcli.training.training_loop import Trainer
+    from nlpcli.training.training_loop_types import Outcome
 
     TrainerT = TypeVar("TrainerT", bound=Trainer)
 
@@ -76,8 +76,8 @@ def train(run: TrainingRun, prepared: PreparedTraining) -> Outcome:
     check_metric(run.config, prepared.measured)
     run = replace(run, machine=prepared_together(run.folder, run.machine, prepared.fingerprint))
     from nlpcli.training.checkpoint import Progress
-    from nlpcli.training.trainer_values import Outcome
     from nlpcli.training.training_loop import Trainer
+    from nlpcli.training.training_loop_types import Outcome
 
     if run.request.in_place_of_training is not None:
         run.request.in_place_of_training(
@@ -124,10 +124,10 @@ def _train(run: TrainingRun, prepared: PreparedTraining, trainer: Trainer, stack
 
 def _trainer(run: TrainingRun, prepared: PreparedTraining, kind: type[TrainerT]) -> TrainerT:
     """The loop with its model. Raises: NlpcliError for a model that can't be built."""
-    from nlpcli.models.redraw_features import redraws
+    from nlpcli.models.performer_feature_redraw import redraws
     from nlpcli.objectives.head_penalty import HeadPenalty
-    from nlpcli.runs.model_size import check_size
-    from nlpcli.training.trainer_values import Evaluation, ModelToTrain
+    from nlpcli.runs.model_size_check import check_size
+    from nlpcli.training.training_loop_types import Evaluation, ModelToTrain
 
     config, machine, preparation = run.config, run.machine, prepared.preparation
     whole = config.tuning.mode == "all" and not config.tuning.lora_rank and machine.device.type == "cpu"

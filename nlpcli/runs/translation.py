@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nlpcli.config.counting import counted
 from nlpcli.config.ctranslate2_types import check_quantization
+from nlpcli.config.number_types import check_threads
 from nlpcli.config.optional_packages import optional
-from nlpcli.config.quantities import check_threads
 from nlpcli.data.open_text import check_opens
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown

@@ -30,8 +30,8 @@ from nlpcli.tasks.text_batches import (
 
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
+    from nlpcli.models.model_with_head import WithHead
     from nlpcli.models.transformer import Decoder
-    from nlpcli.models.with_head import WithHead
 
 
 class Classification(Task[RowsItem, RowsBatch, torch.Tensor]):

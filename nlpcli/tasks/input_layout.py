@@ -23,7 +23,7 @@ from nlpcli.config.counting import counted
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.padded_batch import Row
-from nlpcli.tasks.sentence_borders import SentenceBorders
+from nlpcli.tasks.sentence_boundaries import SentenceBorders
 from nlpcli.text.offsets import Encoded
 from nlpcli.text.special_tokens import SpecialTokens
 

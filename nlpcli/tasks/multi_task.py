@@ -21,13 +21,13 @@ from torch import nn
 
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.objective import Batch, Loss
-from nlpcli.tasks.supervised import Supervised
+from nlpcli.tasks.supervised_objective import Supervised
 from nlpcli.tasks.task import Item, Task
 
 if TYPE_CHECKING:
     from nlpcli.models.backbone import Backbone
+    from nlpcli.models.model_with_head import WithHead
     from nlpcli.models.multi_task_heads import WithHeads
-    from nlpcli.models.with_head import WithHead
 
 
 def mixing_rates(sizes: Sequence[int], temperature: float = 1.0, limit: int | None = None) -> np.ndarray:

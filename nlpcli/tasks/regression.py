@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
-from nlpcli.config.numbers import parse_float
+from nlpcli.config.number_parsing import parse_float
 from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.data.label_text import UnknownLabel
 from nlpcli.errors import NlpcliError

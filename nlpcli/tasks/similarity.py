@@ -33,7 +33,7 @@ from nlpcli.tasks.text_batches import RowsBatch, RowsItem, TextReader, side
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
     from nlpcli.models.heads import VectorHead
-    from nlpcli.models.with_head import WithHead
+    from nlpcli.models.model_with_head import WithHead
 
 MEASURES = {
     "scores": ("spearman", "pearson"),

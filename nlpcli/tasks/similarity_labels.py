@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nlpcli.config.numbers import parse_float
+from nlpcli.config.number_parsing import parse_float
 from nlpcli.data.examples import Example
 from nlpcli.errors import NlpcliError, unknown
 

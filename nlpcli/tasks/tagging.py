@@ -23,7 +23,7 @@ from nlpcli.tasks.input_layout import Layout
 from nlpcli.tasks.tag_set import Tags
 from nlpcli.tasks.task import Context, Prediction, SampleData, Stored, Task, unknown_label
 from nlpcli.tasks.text_batches import token_head
-from nlpcli.text.word_ids import WordPieces, word_pieces
+from nlpcli.text.pretokenized_words import WordPieces, word_pieces
 
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score

@@ -170,7 +170,7 @@ class Task(TrainingDefaults, ABC, Generic[ItemT, BatchT, OutputT]):
         ...
 
     def head(self) -> dict[str, Any]:
-        """The settings of `nlpcli.models.with_head.WithHead`; {} when the model has no head."""
+        """The settings of `nlpcli.models.model_with_head.WithHead`; {} when the model has no head."""
         return {}
 
     @staticmethod

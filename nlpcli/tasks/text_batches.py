@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from nlpcli.config.numbers import parse_float, parse_int
+from nlpcli.config.number_parsing import parse_float, parse_int
 from nlpcli.data.examples import Example
 from nlpcli.errors import NlpcliError
 from nlpcli.models.padded_batch import Row, Rows, stack

@@ -19,8 +19,8 @@ from nlpcli.objectives.guided_alignment import GuidedAlignment, guided_loss, tok
 from nlpcli.objectives.objective import Loss
 from nlpcli.objectives.source_target_batches import Ids, PairBatch, pair_batch
 from nlpcli.objectives.source_target_loss import pair_loss
+from nlpcli.tasks.alignment_file import WordLinks
 from nlpcli.tasks.task import SampleData, TrainingDefaults
-from nlpcli.tasks.word_links import WordLinks
 from nlpcli.text import Tokenizer
 from nlpcli.text.words_of_tokens import words_of_spans
 

@@ -19,7 +19,7 @@ from nlpcli.text.detokenization import SPACE_MARK, printable, word_starts
 from nlpcli.text.offsets import Encoded, encode_by_library
 from nlpcli.text.special_tokens import SpecialTokens
 from nlpcli.text.tokenizer_model import TrainingOptions
-from nlpcli.text.tokenizers_failures import check_rules, library_errors
+from nlpcli.text.tokenizers_errors import check_rules, library_errors
 from nlpcli.text.tokenizers_threads import quiet_threads
 from nlpcli.text.vocabulary_limits import no_sampling
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from nlpcli.config.counting import counted
-from nlpcli.config.quantities import check_threads
+from nlpcli.config.number_types import check_threads
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.linear import product
 from nlpcli.training.distributed.environment import local_rank, process_count

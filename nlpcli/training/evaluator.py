@@ -12,7 +12,7 @@ from nlpcli.layers.lora import merged
 from nlpcli.training.checkpoint import FOLDER, tensors_of
 from nlpcli.training.metric_direction import higher_is_better
 from nlpcli.training.save_and_resume import Checkpoints
-from nlpcli.training.trainer_values import Evaluation
+from nlpcli.training.training_loop_types import Evaluation
 from nlpcli.training.training_state import TrainingState
 from nlpcli.training.weight_averaging import Snapshots
 

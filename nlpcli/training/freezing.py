@@ -14,7 +14,7 @@ from torch import nn
 
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.layers.naming import fitting
+from nlpcli.layers.module_name_patterns import fitting
 from nlpcli.models.backbone import FINAL, HEAD
 from nlpcli.models.layer_groups import Group, depth_groups
 from nlpcli.training.checkpoint import Progress

@@ -22,7 +22,7 @@ from nlpcli.config.files import write_atomic
 from nlpcli.config.schema import TrainingConfig
 from nlpcli.errors import RunFailed
 from nlpcli.training.checkpoint import Progress
-from nlpcli.training.distributed.other_processes import NoLog
+from nlpcli.training.distributed.non_main_processes import NoLog
 from nlpcli.training.training_log import MetricsLog
 
 FOLDER = "non-finite"

@@ -26,8 +26,8 @@ from nlpcli.training.observer import Observer
 from nlpcli.training.out_of_memory import out_of_memory
 from nlpcli.training.save_and_resume import Checkpoints
 from nlpcli.training.stopping_criteria import limit_reached
-from nlpcli.training.trainer_values import Evaluation, ModelToTrain, Outcome
 from nlpcli.training.training_log import MetricsLog, check_tensorboard
+from nlpcli.training.training_loop_types import Evaluation, ModelToTrain, Outcome
 from nlpcli.training.training_state import TrainingState
 from nlpcli.training.training_step import TrainingStep
 

@@ -18,7 +18,7 @@ from nlpcli.errors import RunFailed
 from nlpcli.objectives.objective import Tallies
 from nlpcli.training.checkpoint import LogWindow, Progress
 from nlpcli.training.device import Machine
-from nlpcli.training.distributed.other_processes import SILENT, GroupInterrupts, NoFolderWatch, NoLog
+from nlpcli.training.distributed.non_main_processes import SILENT, GroupInterrupts, NoFolderWatch, NoLog
 from nlpcli.training.distributed.processes import processes
 from nlpcli.training.distributed.wrapping import in_parallel
 from nlpcli.training.interrupts import Interrupts
@@ -27,8 +27,8 @@ from nlpcli.training.non_finite import NonFiniteSteps
 from nlpcli.training.observer import Observer
 from nlpcli.training.optimizer import make_optimizer
 from nlpcli.training.stopping_criteria import share_done
-from nlpcli.training.trainer_values import ModelToTrain
 from nlpcli.training.training_log import MetricsLog
+from nlpcli.training.training_loop_types import ModelToTrain
 from nlpcli.training.training_module import TrainingModule
 from nlpcli.training.weight_averaging import average_of
 

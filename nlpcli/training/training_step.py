@@ -19,7 +19,7 @@ from nlpcli.training.optimizer import set_rate
 from nlpcli.training.out_of_memory import divided, division_note, joined, most_parts
 from nlpcli.training.random_state import random_state, set_random_state
 from nlpcli.training.schedule import learning_rate
-from nlpcli.training.trainer_values import ModelToTrain
+from nlpcli.training.training_loop_types import ModelToTrain
 from nlpcli.training.training_state import TrainingState
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from nlpcli.visualization.convolution_data import ConvolutionComparison
 from nlpcli.visualization.heat_map import BOLD, FAINT, Ink, Line, scale_of, written
-from nlpcli.visualization.terminal import flowing
+from nlpcli.visualization.terminal_attention import flowing
 from nlpcli.visualization.terminal_grid import grid
 from nlpcli.visualization.text_width import wrapped
 

@@ -13,7 +13,7 @@ from nlpcli.visualization.charts import Line as Curve
 from nlpcli.visualization.charts import Panel, short_number
 from nlpcli.visualization.heat_map import BOLD, FAINT, Ink, Line, scale_of, written
 from nlpcli.visualization.kernel_regression_data import Fit, Regression
-from nlpcli.visualization.terminal import flowing
+from nlpcli.visualization.terminal_attention import flowing
 from nlpcli.visualization.terminal_matrix import matrix
 from nlpcli.visualization.text_charts import ASCII_POINT, LETTERS, POINT, plot
 from nlpcli.visualization.text_width import to_left, wrapped

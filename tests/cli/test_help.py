@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import typer
 
-from nlpcli.cli.convention import Command
+from nlpcli.cli.option_conventions import Command
 
 
 def test_help_shows_options_under_their_headings_after_the_others():

@@ -40,10 +40,10 @@ def test_an_interrupted_process_ends_at_once_after_its_results_and_what_is_regis
 READER = """
 import os, signal, sys
 import nlpcli.cli.main as entry
-from nlpcli.data import repeatable
+from nlpcli.data import repeatable_input
 
 def reading(arguments):
-    with repeatable.repeatable("-") as files:
+    with repeatable_input.repeatable("-") as files:
         print(files[0].exists(), flush=True)
         os.kill(os.getpid(), getattr(signal, sys.argv[1]))
         sys.stdin.read()

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from nlpcli.config.folder_lock import LOCK, FolderInUse, FolderWatch, check_unlocked, locked_folder
-from nlpcli.config.leftovers import is_free, sweep
+from nlpcli.config.temporary_files import is_free, sweep
 from nlpcli.errors import RunFailed
 
 OWNER = """

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from nlpcli import presets
-from nlpcli.attention.scores import SCORES
+from nlpcli.attention.score_functions import SCORES
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.config.recurrent_settings import RecurrentConfig
 from nlpcli.models.build import build_model

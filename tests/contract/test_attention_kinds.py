@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlpcli.attention import gated_delta, key_value_cache, linear, pieces, softmax, tiles
+from nlpcli.attention import chunking, gated_delta, key_value_cache, linear, softmax, tiles
 from nlpcli.attention.kinds import KINDS, check_attention, parse_attention
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.config.model_settings import ModelConfig
@@ -76,7 +76,7 @@ def tiles_for_short_texts(monkeypatch):
     monkeypatch.setattr(tiles, "_CLASS", 1)
     for module in (linear, gated_delta):
         monkeypatch.setattr(module, "_CHUNK", 4)
-    monkeypatch.setattr(pieces, "PIECE", 8)
+    monkeypatch.setattr(chunking, "CHUNK_LENGTH", 8)
     tiles.tiling.cache_clear()
     yield
     tiles.tiling.cache_clear()

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlpcli.attention import scores as score_functions
+from nlpcli.attention import score_functions
 from nlpcli.attention.core import for_heads
 from nlpcli.attention.kinds import KINDS, parse_attention
 from nlpcli.attention.masks import AttentionMask

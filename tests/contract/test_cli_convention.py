@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nlpcli.cli import app, convention
+from nlpcli.cli import app, option_conventions
 from nlpcli.cli.main import main
 
 
@@ -35,7 +35,7 @@ OPTIONS = [
 ]
 every_command = pytest.mark.parametrize("name", COMMANDS)
 every_option = pytest.mark.parametrize(
-    ("name", "option"), OPTIONS, ids=[f"{name} {convention.long_name(option)}" for name, option in OPTIONS]
+    ("name", "option"), OPTIONS, ids=[f"{name} {option_conventions.long_name(option)}" for name, option in OPTIONS]
 )
 
 
@@ -58,7 +58,7 @@ def required(name: str) -> list[str]:
     for parameter in COMMANDS[name].params:
         if parameter.required:
             option = parameter.param_type_name == "option"
-            words += [convention.long_name(parameter), "somewhere"] if option else ["nothing"]
+            words += [option_conventions.long_name(parameter), "somewhere"] if option else ["nothing"]
     return words
 
 
@@ -76,23 +76,25 @@ def files_in(folder: Path) -> list[Path]:
 
 @every_command
 def test_every_command_is_of_the_class_that_keeps_the_convention(name):
-    assert isinstance(COMMANDS[name], convention.Command)
+    assert isinstance(COMMANDS[name], option_conventions.Command)
 
 
 def test_a_letter_means_the_same_option_in_every_command_that_has_it():
     meanings, lacking = defaultdict(set), []
     for name, option in OPTIONS:
-        long = convention.long_name(option)
+        long = option_conventions.long_name(option)
         letters = [word for word in option.opts if not word.startswith("--")]
         assert all(re.fullmatch(r"-[A-Za-z]", letter) for letter in letters), (name, letters)
         for letter in letters:
-            meanings[letter].add(next((word for word in option.opts if convention.LETTERS.get(word) == letter), long))
-        if long in convention.LETTERS and convention.LETTERS[long] not in letters:
+            meanings[letter].add(
+                next((word for word in option.opts if option_conventions.LETTERS.get(word) == letter), long)
+            )
+        if long in option_conventions.LETTERS and option_conventions.LETTERS[long] not in letters:
             lacking.append((name, long))
     assert lacking == []
     assert {letter: names for letter, names in meanings.items() if len(names) > 1} == {}
     assert {letter: names.pop() for letter, names in meanings.items()} == {
-        letter: name for name, letter in convention.LETTERS.items() if letter in meanings
+        letter: name for name, letter in option_conventions.LETTERS.items() if letter in meanings
     }
 
 
@@ -121,7 +123,7 @@ def test_an_option_of_one_name_takes_the_same_kind_of_value_in_every_command_tha
 
 @every_option
 def test_every_option_has_a_sentence_of_help(name, option):
-    assert (option.help or "").strip().endswith((".", ")", "…")), f"{name} {convention.long_name(option)}"
+    assert (option.help or "").strip().endswith((".", ")", "…")), f"{name} {option_conventions.long_name(option)}"
 
 
 @every_command
@@ -143,7 +145,7 @@ PAIRS = [(name, option) for name, option in OPTIONS if option.secondary_opts]
 
 
 @pytest.mark.parametrize(
-    ("name", "option"), SINGLE, ids=[f"{name} {convention.long_name(option)}" for name, option in SINGLE]
+    ("name", "option"), SINGLE, ids=[f"{name} {option_conventions.long_name(option)}" for name, option in SINGLE]
 )
 def test_a_second_value_for_an_option_that_takes_one_is_refused(call, tmp_path, name, option):
     value = ["1"] * option.nargs
@@ -151,13 +153,13 @@ def test_a_second_value_for_an_option_that_takes_one_is_refused(call, tmp_path, 
         status, out, err = call(*name.split(), *required(name), first, *value, option.opts[-1], *value)
         assert status == 2 and out == "", err
         assert err.startswith(
-            f"nlpcli: {convention.long_name(option)} takes one value but is given more than once: "
+            f"nlpcli: {option_conventions.long_name(option)} takes one value but is given more than once: "
         ), err
     assert files_in(tmp_path) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "option"), PAIRS, ids=[f"{name} {convention.long_name(option)}" for name, option in PAIRS]
+    ("name", "option"), PAIRS, ids=[f"{name} {option_conventions.long_name(option)}" for name, option in PAIRS]
 )
 def test_an_option_and_its_opposite_contradict_each_other(call, name, option):
     status, out, err = call(*name.split(), *required(name), option.opts[0], option.secondary_opts[0])
@@ -168,10 +170,10 @@ BOUNDED = [(name, option) for name, option in OPTIONS if getattr(option, "min", 
 
 
 @pytest.mark.parametrize(
-    ("name", "option"), BOUNDED, ids=[f"{name} {convention.long_name(option)}" for name, option in BOUNDED]
+    ("name", "option"), BOUNDED, ids=[f"{name} {option_conventions.long_name(option)}" for name, option in BOUNDED]
 )
 def test_a_number_below_its_bound_is_refused_with_the_bound(call, tmp_path, name, option):
-    long, value = convention.long_name(option), f"{option.min - 1:g}"
+    long, value = option_conventions.long_name(option), f"{option.min - 1:g}"
     status, out, err = call(*name.split(), *required(name), f"{long}={value}")
     assert (status, out) == (2, "") and err.startswith(
         f"nlpcli: {long} must be at least {option.min:g}, not '{value}'\n"
@@ -188,7 +190,7 @@ def given(name: str, parameter: str) -> list[str]:
     found = next(one for one in COMMANDS[name].params if one.name == parameter)
     if found.param_type_name != "option":
         return ["1"]
-    return [convention.long_name(found), *([] if found.is_flag else value_for(found))]
+    return [option_conventions.long_name(found), *([] if found.is_flag else value_for(found))]
 
 
 @pytest.mark.parametrize(("name", "first", "second"), EXCLUSIVE)
@@ -253,7 +255,7 @@ def test_a_device_that_is_not_there_is_refused_before_any_work(call, tmp_path, n
 @every_command
 def test_a_file_in_a_folder_that_is_not_there_is_refused_and_nothing_is_created(call, tmp_path, name):
     option = next(p for p in COMMANDS[name].params if "--out" in p.opts)
-    if convention.is_folder(option):
+    if option_conventions.is_folder(option):
         pytest.skip("it writes a folder, which is created with the folders above it")
     words = ["--ref", "x"] if name == "score" else []
     wanted = "no/such/x.json" if name != "embed" else "no/such/x.jsonl"
@@ -272,7 +274,7 @@ def test_a_file_in_a_folder_that_is_not_there_is_refused_and_nothing_is_created(
 @every_command
 def test_a_folder_below_a_file_is_refused(call, tmp_path, name):
     option = next(p for p in COMMANDS[name].params if "--out" in p.opts)
-    if not convention.is_folder(option):
+    if not option_conventions.is_folder(option):
         pytest.skip("it writes a file")
     (tmp_path / "file").write_text("")
     words = [] if option.required else required(name)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from nlpcli.commands.score.minimal_pairs import PairsRequest, scored_pairs
+from nlpcli.commands.score.score_minimal_pairs import PairsRequest, scored_pairs
 
 PAIRS = (
     ("The dogs are standing in the kitchen.", "The dogs is standing in the kitchen."),

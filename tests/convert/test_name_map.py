@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nlpcli.convert.bart import BART
+from nlpcli.convert.llama_gpt_neox import GPT_NEOX
 from nlpcli.convert.name_map import (
     as_row,
     below,
@@ -19,7 +20,6 @@ from nlpcli.convert.name_map import (
     to_theirs,
     transposed,
 )
-from nlpcli.convert.rotary import GPT_NEOX
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import load_weights, unshared
 

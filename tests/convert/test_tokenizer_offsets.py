@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.convert.tokenizer_in import read_tokenizer
-from nlpcli.text.word_ids import word_pieces
+from nlpcli.text.pretokenized_words import word_pieces
 
 KINDS = ["bert", "roberta", "bart", "gpt2", "openai-gpt", "t5", "pegasus", "xlnet", "marian"]
 BYTES = ("roberta", "bart", "gpt2")

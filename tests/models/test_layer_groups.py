@@ -11,7 +11,7 @@ from torch import nn
 
 from nlpcli.models.build import build_model
 from nlpcli.models.layer_groups import compile_layers, depth_groups, layer_scales
-from nlpcli.models.with_head import WithHead
+from nlpcli.models.model_with_head import WithHead
 
 SMALL = {"d_model": 8, "heads": 2, "d_ff": 16, "encoder_layers": 3, "decoder_layers": 2, "max_length": 16}
 MODELS = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nlpcli.attention.hooks import Recorder
-from nlpcli.attention.scores import SCORES
+from nlpcli.attention.score_functions import SCORES
 from nlpcli.models.decoder_state import Memory
 from nlpcli.models.recurrent_attention import MonotonicWindow, PredictiveWindow, SourceAttention
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nlpcli.attention.scores import SCORES
+from nlpcli.attention.score_functions import SCORES
 from nlpcli.models.decoder_state import Memory
 from nlpcli.models.recurrent_attention import MonotonicWindow, SourceAttention
 from nlpcli.models.recurrent_decoder import (

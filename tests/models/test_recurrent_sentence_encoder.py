@@ -9,9 +9,9 @@ from torch import nn
 
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.models.build import build_model
+from nlpcli.models.model_with_head import WithHead
 from nlpcli.models.padded_batch import Row, stack
 from nlpcli.models.recurrent_sentence_encoder import NeighborDecoder
-from nlpcli.models.with_head import WithHead
 
 SETTINGS = {"family": "recurrent-encoder", "d_model": 8, "d_embedding": 6, "dropout": 0.0}
 TEXTS = [[3, 4, 5, 6, 7], [8, 9], [3], [4, 4, 9, 2, 5]]

@@ -9,8 +9,8 @@ from model_settings import of_family
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
+from nlpcli.models.model_with_head import WithHead
 from nlpcli.models.padded_batch import Row, stack
-from nlpcli.models.with_head import WithHead
 
 SETTINGS = {"family": "word-vectors", "d_model": 6}
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from nlpcli.attention.scores import LocationScore
+from nlpcli.attention.score_functions import LocationScore
 from nlpcli.models import recurrent_attention
 from nlpcli.models.build import build_model
 from nlpcli.models.decoder_state import Memory

@@ -11,7 +11,7 @@ from nlpcli.commands.embed import _finder, words_in
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import save_model
-from nlpcli.models.with_head import WithHead
+from nlpcli.models.model_with_head import WithHead
 from nlpcli.runs.embedder import Embedder, Vectors
 from nlpcli.runs.init_from_model import open_start
 from nlpcli.text import train_tokenizer

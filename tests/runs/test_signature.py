@@ -10,7 +10,7 @@ from nlpcli.cli.main import main
 from nlpcli.commands.inspect import inspect
 from nlpcli.config.loading import dump_yaml, load_yaml
 from nlpcli.errors import NlpcliError
-from nlpcli.models.length_and_attention import with_length_and_attention
+from nlpcli.models.context_extension import with_length_and_attention
 from nlpcli.models.model_folder import read_info
 from nlpcli.runs.open_model import open_model
 from nlpcli.runs.signature import signature

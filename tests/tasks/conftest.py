@@ -7,7 +7,7 @@ import torch
 from model_settings import of_family
 
 from nlpcli.models.build import build_model
-from nlpcli.tasks.supervised import Supervised, predict_items
+from nlpcli.tasks.supervised_objective import Supervised, predict_items
 from nlpcli.tasks.task import Context
 
 SIZES = {"d_model": 32, "heads": 2, "d_ff": 64, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.0}

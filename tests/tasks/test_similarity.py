@@ -12,7 +12,7 @@ from nlpcli.data.examples import Columns, Example
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.tasks.similarity import MEASURES, Similarity
-from nlpcli.tasks.supervised import Supervised, predict_items
+from nlpcli.tasks.supervised_objective import Supervised, predict_items
 from nlpcli.tasks.task import Context
 from nlpcli.text import train_tokenizer
 

@@ -18,7 +18,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import LossSettings
 from nlpcli.models.build import build_model
 from nlpcli.runs.finetuning.task_generator import BeamGenerator
-from nlpcli.tasks.supervised import Supervised, predict_items
+from nlpcli.tasks.supervised_objective import Supervised, predict_items
 from nlpcli.tasks.task import Context
 from nlpcli.tasks.text_to_text import MEASURES, TextToText, Wording, references
 from nlpcli.text import train_tokenizer

@@ -16,8 +16,8 @@ from nlpcli.text import train_tokenizer
 from nlpcli.training.checkpoint import checkpoints, load_checkpoint
 from nlpcli.training.device import prepare
 from nlpcli.training.optimizer import make_optimizer
-from nlpcli.training.trainer_values import Evaluation, ModelToTrain
 from nlpcli.training.training_loop import Trainer
+from nlpcli.training.training_loop_types import Evaluation, ModelToTrain
 
 CONTEXT, ROWS = 16, 4
 

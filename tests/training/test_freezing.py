@@ -22,9 +22,9 @@ from nlpcli.training.checkpoint import Progress, checkpoints
 from nlpcli.training.device import prepare
 from nlpcli.training.freezing import freeze, make_plan
 from nlpcli.training.metric_direction import higher_is_better
-from nlpcli.training.trainer_values import Evaluation, ModelToTrain
 from nlpcli.training.training_log import read_metrics
 from nlpcli.training.training_loop import Trainer
+from nlpcli.training.training_loop_types import Evaluation, ModelToTrain
 
 ENCODER = TransformerConfig(
     kind="encoder", d_model=8, heads=2, d_ff=12, encoder_layers=3, dropout=0.2, pooler=True, mlm_head=True

@@ -12,9 +12,9 @@ from typing import Any
 from nlpcli.commands.compare.cells import Cell
 from nlpcli.config.files import read_regular, real_path, sha256_file, write_atomic
 from nlpcli.config.grid import flat
-from nlpcli.config.leftovers import is_free
 from nlpcli.config.multi_task import load_mixture
 from nlpcli.config.schema import RunConfig
+from nlpcli.config.temporary_files import is_free
 from nlpcli.data.open_text import STDIN
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.model_card import CARD, read_card

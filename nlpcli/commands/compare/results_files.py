@@ -11,7 +11,7 @@ from nlpcli.commands.compare.grid_results import Results, Row
 from nlpcli.commands.compare.results_picture import picture
 from nlpcli.commands.compare.results_table import heading, markdown
 from nlpcli.config.files import write_together
-from nlpcli.config.leftovers import sweep
+from nlpcli.config.temporary_files import sweep
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import escaped
 from nlpcli.runs.training_request import Listener

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from nlpcli.config.counting import counted
 from nlpcli.config.loading import Strict, load_yaml, parse
-from nlpcli.config.numbers import parse_int
+from nlpcli.config.number_parsing import parse_int
 from nlpcli.errors import NlpcliError, nearest
 
 LABEL = "label"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli import presets
-from nlpcli.attention.faster_than_full import LONGEST, faster_from, is_full
+from nlpcli.attention.crossover_lengths import LONGEST, faster_from, is_full
 from nlpcli.commands.inspect.findings import Finding, Inspection, Section, amount, percent, size
 from nlpcli.commands.inspect.parameter_groups import parameters_by_part, shared_matrices
 from nlpcli.commands.inspect.weight_statistics import (

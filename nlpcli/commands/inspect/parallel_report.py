@@ -21,7 +21,7 @@ from nlpcli.commands.inspect.line_pairs import SIDES, Pairs
 from nlpcli.commands.inspect.line_scan import Scan, blocks, fetch, repeated
 from nlpcli.config.counting import counted
 from nlpcli.data.language_sides import Sides
-from nlpcli.data.repeatable import repeatable
+from nlpcli.data.repeatable_input import repeatable
 from nlpcli.data.train_dev_overlap import SWAPPED
 from nlpcli.errors import NlpcliError, unknown
 

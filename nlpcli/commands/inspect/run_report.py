@@ -15,8 +15,8 @@ from nlpcli.commands.inspect.model_report import LENGTH, inspect_model
 from nlpcli.commands.inspect.weight_statistics import header
 from nlpcli.config.counting import counted
 from nlpcli.config.files import plain_name, read_regular, sha256_file
-from nlpcli.config.leftovers import entries
 from nlpcli.config.loading import load_yaml
+from nlpcli.config.temporary_files import entries
 from nlpcli.errors import NlpcliError, reads_description
 from nlpcli.models.model_folder import DESCRIPTION, read_info
 from nlpcli.runs.model_card import read_card

@@ -14,7 +14,7 @@ from nlpcli.commands.inspect.language_identification import LanguageGuess
 from nlpcli.commands.inspect.line_scan import Scan, fetch, lengths, repeated
 from nlpcli.config.counting import counted
 from nlpcli.data.open_text import STDIN
-from nlpcli.data.repeatable import repeatable
+from nlpcli.data.repeatable_input import repeatable
 from nlpcli.errors import NlpcliError
 from nlpcli.text.unusual_characters import ODDITIES, script_of, spelled
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.config.files import check_regular, read_regular
-from nlpcli.config.leftovers import find_finished
 from nlpcli.config.loading import load_yaml
 from nlpcli.config.schema import RunConfig
+from nlpcli.config.temporary_files import find_finished
 from nlpcli.errors import NlpcliError, reads_description
 from nlpcli.runs.dev_samples import OUTPUTS
 from nlpcli.runs.model_card import read_card

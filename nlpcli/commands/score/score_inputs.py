@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
-from nlpcli.config.numbers import parse_float
+from nlpcli.config.number_parsing import parse_float
 from nlpcli.data.label_text import stripped
 from nlpcli.data.open_text import STDIN, display_name, inner_suffix
 from nlpcli.data.readers import read_lines

@@ -16,10 +16,10 @@ from nlpcli.attention.kernel_regression import (
     training_error,
 )
 from nlpcli.config.counting import counted
-from nlpcli.config.numbers import parse_float
+from nlpcli.config.number_parsing import parse_float
 from nlpcli.data.even_sample import evenly_spaced
 from nlpcli.data.open_text import display_name
-from nlpcli.data.points import read_points
+from nlpcli.data.regression_points import read_points
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import quoted, shortened
 from nlpcli.visualization.kernel_regression_data import Fit, Regression

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from nlpcli.config.counting import counted
-from nlpcli.config.numbers import parse_int
+from nlpcli.config.number_parsing import parse_int
 from nlpcli.data.open_text import STDIN, check_opens, display_name
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown

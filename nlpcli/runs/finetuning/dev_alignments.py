@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from nlpcli.models.alignment_head import AlignmentHead
     from nlpcli.models.transformer import EncoderDecoder
     from nlpcli.objectives.guided_alignment import GuidedAlignment
+    from nlpcli.tasks.alignment_file import WordLinks
     from nlpcli.tasks.translation import Translation
-    from nlpcli.tasks.word_links import WordLinks
 
 ALIGNED = ("alignment_loss", "aer")
 """What is measured on a dev set with links."""
@@ -63,7 +63,7 @@ def guided_alignment(config: RunConfig) -> GuidedAlignment | None:
 
 def training_links(config: RunConfig, texts: Sequence[tuple[str, str]] | None) -> WordLinks | None:
     """The links of the training pairs, None where none are learned. Raises: NlpcliError as `WordLinks.read`."""
-    from nlpcli.tasks.word_links import WordLinks
+    from nlpcli.tasks.alignment_file import WordLinks
 
     if config.alignment.links is None:
         return None
@@ -78,7 +78,7 @@ class DevAlignments:
         from nlpcli.data.readers import read_parallel
         from nlpcli.decoding.aligner import AlignerSettings
         from nlpcli.evaluation.alignment_error_rate import AlignmentErrorRate
-        from nlpcli.tasks.word_links import read_links
+        from nlpcli.tasks.alignment_file import read_links
 
         assert config.alignment.dev_links is not None  # see `of`
         texts = list(read_parallel(*config.data.dev))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.joined_processes import after_restart
+from nlpcli.runs.multi_process_run import after_restart
 from nlpcli.runs.resolve_settings import check_one_vocabulary, from_the_start, resolve
 from nlpcli.runs.run_folder import has_checkpoint
 from nlpcli.runs.training_request import Listener, Request
@@ -50,7 +50,7 @@ def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
     request = from_the_start(after_restart(request, has_checkpoint))
     config = resolve(request)
     if config.training.fit_memory == "search":
-        from nlpcli.runs.fit_batch import fit_batch
+        from nlpcli.runs.automatic_batch_size import fit_batch
 
         request = fit_batch(request, config, listener, finetune)
         config = resolve(request)

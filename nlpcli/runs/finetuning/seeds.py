@@ -13,7 +13,7 @@ from typing import Any
 from nlpcli.config.files import write_atomic
 from nlpcli.config.folder_lock import locked_folder
 from nlpcli.config.loading import load_yaml, merge
-from nlpcli.config.numbers import parse_int
+from nlpcli.config.number_parsing import parse_int
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import Score
 from nlpcli.runs.resolve_settings import has_changes, resolve

@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
     from nlpcli.data.examples import Columns
     from nlpcli.evaluation import Resampling, Score
-    from nlpcli.tasks.supervised import Supervised
+    from nlpcli.tasks.supervised_objective import Supervised
     from nlpcli.tasks.task import Context, Task
     from nlpcli.tasks.text_to_text import TextToText
-    from nlpcli.training.trainer_values import Outcome
+    from nlpcli.training.training_loop_types import Outcome
 
 UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.sentences",
            "data.format", "data.document_mask", "data.subword_sampling", *SCHEDULED_SAMPLING,
@@ -144,7 +144,7 @@ def _checked_task(
 
 def _objective(task: Task, examples: list[Any], config: RunConfig) -> Supervised:
     """The training examples, encoded, in batches; balanced by their labels where that is configured."""
-    from nlpcli.tasks.supervised import Supervised
+    from nlpcli.tasks.supervised_objective import Supervised
 
     items = task.encode(examples)
     prepare_generation(task, config)
@@ -300,7 +300,7 @@ class Measured:
         self.data = fingerprint(examples)
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        from nlpcli.tasks.supervised import batches_of, predict_items
+        from nlpcli.tasks.supervised_objective import batches_of, predict_items
 
         flat = [item for group in self.items for item in group]
         nats, count = 0.0, 0

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from nlpcli.objectives.scheduled_sampling import ScheduledSampling
     from nlpcli.tasks.translation import Translation, TranslationSides
     from nlpcli.text import Tokenizer
-    from nlpcli.training.trainer_values import Outcome
+    from nlpcli.training.training_loop_types import Outcome
 
 _UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.dev_fraction")
 

@@ -19,9 +19,9 @@ from nlpcli.config.optional_packages import optional
 from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import DESCRIPTION, TOKENIZER, LoadedModel, own_tokenizer, read_info
 from nlpcli.models.padded_batch import Rows
-from nlpcli.runs.onnx.facts import OnnxFacts, facts_of
 from nlpcli.runs.onnx.folder import GRAPH, PAIRS
 from nlpcli.runs.onnx.graph import INPUTS, LOGITS, TOKEN_INPUTS, TOKEN_STATES
+from nlpcli.runs.onnx.onnx_info import OnnxFacts, facts_of
 
 
 class OnnxModel:

@@ -19,8 +19,7 @@ from nlpcli.config.loading import dump_yaml
 from nlpcli.config.optional_packages import optional
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.models.model_folder import DESCRIPTION, FORMAT, LoadedModel, save_tokenizer
-from nlpcli.models.with_head import WithHead
-from nlpcli.runs.onnx.facts import OnnxFacts, weights_fingerprint
+from nlpcli.models.model_with_head import WithHead
 from nlpcli.runs.onnx.graph import (
     INPUTS,
     INSTEAD,
@@ -33,6 +32,7 @@ from nlpcli.runs.onnx.graph import (
     example_inputs,
     longest_text,
 )
+from nlpcli.runs.onnx.onnx_info import OnnxFacts, weights_fingerprint
 
 GRAPH, PAIRS = "model.onnx", "pairs.onnx"
 QUANTIZATIONS = ("int8",)

@@ -21,8 +21,8 @@ from nlpcli.config.xlnet_settings import XLNetConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.positions import RotaryPositions, SinusoidalPositions
 from nlpcli.models.heads import TokenHead
+from nlpcli.models.model_with_head import WithHead
 from nlpcli.models.padded_batch import Rows
-from nlpcli.models.with_head import WithHead
 from nlpcli.models.xlnet import XLNet
 
 TOKEN_STATES, TOKEN_INPUTS, TEXT_VECTOR, LOGITS = "token_embeddings", "input_embeddings", "sentence_embedding", "logits"

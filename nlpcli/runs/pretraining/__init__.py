@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from nlpcli.config.lazy_tables import LazyTable
-from nlpcli.config.numbers import parse_float
+from nlpcli.config.number_parsing import parse_float
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:

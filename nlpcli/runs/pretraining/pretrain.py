@@ -14,8 +14,8 @@ from nlpcli.config.task_settings import ALIGNMENT_SETTINGS, EXAMPLE_SETTINGS
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.corpus import Corpus
 from nlpcli.runs.init_from_model import Start, open_start
-from nlpcli.runs.joined_processes import after_restart
 from nlpcli.runs.model_preparation import ModelPreparation
+from nlpcli.runs.multi_process_run import after_restart
 from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, OBJECTIVES, parse, spec_of
 from nlpcli.runs.pretraining.prepared_objective import ObjectiveInputs, PreparedObjective
 from nlpcli.runs.resolve_settings import (
@@ -33,7 +33,7 @@ from nlpcli.runs.training_tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
     from nlpcli.models.build import AnyModel
-    from nlpcli.training.trainer_values import Outcome
+    from nlpcli.training.training_loop_types import Outcome
 
 _UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences", "training.bleu_beam_size",
            "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize",
@@ -50,7 +50,7 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Outcome]:
     request = from_the_start(after_restart(request, has_checkpoint), "pretrain")
     config, weights = configured(request)
     if config.training.fit_memory == "search":
-        from nlpcli.runs.fit_batch import fit_batch
+        from nlpcli.runs.automatic_batch_size import fit_batch
 
         request = fit_batch(request, config, listener, pretrain)
         config, weights = configured(request)

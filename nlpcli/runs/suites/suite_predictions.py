@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.files import write_atomic
-from nlpcli.config.numbers import parse_int
+from nlpcli.config.number_parsing import parse_int
 from nlpcli.data.suites import FoundTask, candidate_of, group_of
 from nlpcli.runs.suites.suite_scores import groups_of, likeliest
 
