@@ -334,7 +334,7 @@ def test_truth_values_of_yaml_are_no_labels(write):
 def test_numbers_are_labels_and_braces_can_be_written(write):
     template = read_template(write("task.yaml", 'prompt: "{{{a}}}"\nlabels: {1: yes it is, 0: "no"}\n'))
     case = template.case(Record({"a": "x"}, ("0",), "dev:1"))
-    assert (case.prompt, case.completion, case.gold) == ("{x}", " no", ("0",))
+    assert (case.prompt, case.completion, case.references) == ("{x}", " no", ("0",))
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(write):
