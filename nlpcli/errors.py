@@ -20,7 +20,7 @@ _ALTERED = "the folder was changed or is damaged; copy or download it again"
 
 
 class ExitStatus(IntEnum):
-    """What a command tells the shell."""
+    """The exit status of a command."""
 
     OK = 0
     FAILED = 1  # the call was fine, the run was not
@@ -30,7 +30,7 @@ class ExitStatus(IntEnum):
 
 
 class Interruption(KeyboardInterrupt):
-    """A signal asks the process to end. number: of the signal."""
+    """A signal to end the process. number: of the signal."""
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ _NO_MEMORY = re.compile(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python, torch or a library of it says that it did not get the memory it needs."""
+    """Whether an error of Python, torch or a library of it means that memory ran out."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return named or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None)
 

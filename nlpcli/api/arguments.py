@@ -17,7 +17,7 @@ PathLike = str | os.PathLike[str]
 """A file or folder."""
 
 _LOG = logging.getLogger("nlpcli")
-_LOG.addHandler(logging.NullHandler())  # silent unless the program that imports this one says otherwise
+_LOG.addHandler(logging.NullHandler())  # silent unless the importing program adds a handler
 _OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*)")
 _NAMES = {"set": "settings", "as": "part", "ref": "references"}
 
@@ -34,7 +34,7 @@ def warn(text: str) -> None:
 
 @contextmanager
 def python_names() -> Iterator[None]:
-    """Errors inside name arguments as Python does: `max_length`, where a command says `--max-length`."""
+    """Errors inside use Python's names of arguments: `max_length` instead of `--max-length`."""
     try:
         yield
     except NlpcliError as error:

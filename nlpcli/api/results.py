@@ -73,7 +73,7 @@ class Run:
 class Translation:
     """A translation of `source`. score: what the search ranks by; logprob: in nats.
 
-    alignment: pairs (source word, target word), counted from 0, None unless asked for. others: the further ones of the
+    alignment: pairs (source word, target word), counted from 0, None unless requested. others: the further ones of the
     n best, best first. finished: False when the length limit cut it.
     """
 
@@ -111,7 +111,7 @@ class Continuation:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a fine-tuned model says of one text.
+    """A fine-tuned model's prediction for one text.
 
     answer: by the model's task a label (classify, choice), labels (multi-label), a score (regress, similarity), a tag
     for each word (tag) or a text (span, text-to-text); None for a blank text. `label`, `labels`, `score`, `tags` and
@@ -176,7 +176,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a model on labelled examples, by metric. confusion and worst: where they were asked for."""
+    """The scores of a model on labelled examples, by metric. confusion and worst: None unless requested."""
 
     model: Path
     examples: int

@@ -30,7 +30,7 @@ _AT_ONCE = 64
 
 
 class BucketAttention(ABC):
-    """An `AttentionCore` for which a subclass says in which bucket a position is, in each of several rounds.
+    """An `AttentionCore` whose subclasses assign each position to a bucket, in each of several rounds.
 
     count: of buckets. window: a position sees those of its bucket fewer than `window` places away. The bucket of a
     position is that of its key.

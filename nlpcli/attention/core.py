@@ -54,8 +54,8 @@ class ScoreBias(Protocol):
 class AttentionCore(Protocol[State]):
     """Context out of queries, keys and values, all (rows, heads, length, width); n queries are the last of m keys.
 
-    Keys and values of a kind that says `groups` may have fewer heads, each for as many consecutive heads of queries.
-    A row that may see nothing gives zeros. Nothing is kept on the core: what was read is in the state.
+    Keys and values of a kind with `groups` may have fewer heads, each for as many consecutive heads of queries.
+    A row without any visible key gives zeros. The core stores nothing: the state contains what was read.
     """
 
     def forward(

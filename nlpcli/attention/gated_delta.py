@@ -2,9 +2,9 @@
 
     S_t = α_t (I − β_t k_t k_tᵀ) S_{t−1} + β_t k_t v_tᵀ        context_t = S_tᵀ q_t
 
-Linear attention adds to its sums without end, so that what it has read about one key blurs what it has read about
-others. Here a token first takes away what the matrix says of its key, as far as β says, and all fades by α. Both lie
-between 0 and 1 and come out of the token. Queries and keys pass a convolution over the last four positions of each
+Linear attention only adds to its sums, so that the values of different keys blur. Here a token first removes the share
+β of the value that the matrix has for its key, and the whole matrix decays by α. Both are between 0 and 1 and computed
+from the token. Queries and keys pass a convolution over the last four positions of each
 feature and SiLU, and have norm 1.
 
 A whole text is read in chunks. With γ_t the product of the α of a chunk up to t, its rows u_t = β_t (v_t − α_t S_{t−1}ᵀ

@@ -1,8 +1,7 @@
 """Keys and values of what was read, for decoding: a cache that is preallocated and written in place.
 
-The cache is a value: a step gives a new one and leaves the old one as it was, though both share memory. A part of the
-buffer that an older cache does not know of is written to; where another step has written there already, the buffer is
-copied first.
+The cache is a value: a step returns a new one and does not change the old one, though both share memory. A step writes
+to the part of the buffer behind its own cache; if another step has already written there, the buffer is copied first.
 """
 
 from __future__ import annotations

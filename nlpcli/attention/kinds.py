@@ -2,7 +2,7 @@
 
 An entry is a pattern, a kind, or a kind and a pattern: "window:128+global:2", "softmax", "softmax & window:128". A
 pattern alone is softmax attention. Most kinds are cores of `MultiHeadAttention`; some are layers of their own. The
-flags of a kind say what it can do; the rest is refused when settings are read.
+flags of a kind define its abilities; settings that it does not support are refused when they are read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What hides keys from queries, in its parts: a pattern, padding, documents, an order of prediction.
 
-A mask is not a matrix: whoever computes attention asks it for what is needed. `dense` is the matrix, for short texts,
-for pictures, and as the truth in tests.
+A mask is not a matrix: attention cores request only the parts that they need. `dense` is the matrix, for short texts,
+pictures, and as the reference in tests.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class AttentionMask:
 
     pattern: by position. keys (sources, m): True where there is a token, None where there is no padding, which stands
     at the end. documents (rows, m): only equal numbers see each other. permutation (rows, n, m): True where the query
-    may see the key, as XLNet's order of prediction says; of softmax attention only. whole: layers that are causal by
-    their own pattern see what comes later, too.
+    may attend to the key, in XLNet's prediction order; only for softmax attention. whole: layers with a causal pattern
+    also attend to later tokens.
     """
 
     pattern: Pattern = _FULL

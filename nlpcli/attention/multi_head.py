@@ -55,8 +55,8 @@ class MultiHeadAttention(nn.Module):
     others is `ScoredAttention`. Without W^O heads are concatenated, or their mean is taken (`AttentionSettings`).
 
     rotary: how queries and keys are turned by their positions; True: as in the paper. pattern: which keys a query may
-    attend to in self-attention, besides what a call's mask says. core: what turns queries, keys and values into
-    contexts; None: softmax attention. own_keys: False: the keys of self-attention are its queries; own_queries: False:
+    attend to in self-attention, in addition to a call's mask. core: computes contexts from queries, keys and
+    values; None: softmax attention. own_keys: False: the keys of self-attention are its queries; own_queries: False:
     it has neither, and the core gets queries and keys without numbers. gates: how many numbers each head of keys gets
     for each token besides; they stand behind the key.
     `recorder` is None, or gets the weights (rows, heads, n, m) of each call, to record them.

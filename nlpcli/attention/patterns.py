@@ -2,7 +2,7 @@
 
     causal & (window:4+global:1)          Causal() & (Window(4) | Global(1))
 
-A pattern says for query i and key j whether i may attend to j. Positions count from 0 in the keys; n
+A pattern defines for query i and key j whether i may attend to j. Positions count from 0 in the keys; n
 queries are the last n of m keys, as in a decoder that has read m - n tokens before. In a text, `+` is or and `&` is
 and; `&` binds tighter, as in Python, and parentheses group. `causal & window:4+global:1` is therefore not causal: token
 0 sees everything. Numbers follow a name after colons:

@@ -1,4 +1,5 @@
-"""Attention that knows how far away a key stands, not where (Dai et al. 2019; segments: Yang et al. 2019).
+"""Attention with relative positions: the distance of a key, not its position (Dai et al. 2019; segments: Yang et al.
+2019).
 
 For query i and key j, with d the distance from the key forward to the query and R_d its sinusoids:
 

@@ -35,7 +35,7 @@ class Scores:
 
 
 class Synthesizer(nn.Module):
-    """An `AttentionCore` whose subclasses say what the scores are.
+    """An `AttentionCore` whose subclasses define the scores.
 
     length: of the longest text. width: of the queries and keys that scores are products of; as the fused kernel wants
     those as wide as values, the narrower ones are padded with zeros.

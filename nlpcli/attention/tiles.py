@@ -71,8 +71,8 @@ class Tiling:
 
 @dataclass(frozen=True)
 class ByRemainder:
-    """Tiles of queries and keys that were put in this order: `order` (m,) are their positions, `places` (m,) says where
-    each position stands there."""
+    """Tiles of queries and keys that were put in this order: `order` (m,) are their positions, `places` (m,) is
+    the place of each position in it."""
 
     order: Tensor
     places: Tensor
@@ -166,7 +166,7 @@ def make_tiling(
 def _made(
     allows: Callable[[Tensor, Tensor], Tensor], n: int, m: int, blocks: Iterable[tuple[int, int, list[Range]]]
 ) -> Tiling:
-    """The tiles of these blocks. allows: says of queries (n, 1) and keys (1, m) which pairs see each other."""
+    """The tiles of these blocks. allows: for queries (n, 1) and keys (1, m), True for the pairs that may attend."""
     shared: dict[tuple[object, ...], Tensor] = {}
     tiles = []
     with torch.inference_mode(False):  # what was made while translating must serve training, too

@@ -89,7 +89,7 @@ class Options:
 
     @property
     def subject(self) -> tuple[str, Any]:
-        """The option that says what is drawn without a model, and its value."""
+        """The option that selects the drawing without a model, and its value."""
         return next(iter(self._given_subjects.items()))
 
     @property

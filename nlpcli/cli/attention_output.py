@@ -255,7 +255,7 @@ def _title(attention: Attention) -> str:
 
 
 def _without_line(attention: Attention) -> Attention:
-    """Without the note of the line it was read from: of a text that stands alone it tells nothing."""
+    """The attention without the note of its line number, which is useless for a single text."""
     return replace(attention, notes={name: note for name, note in attention.notes.items() if name != "line"})
 
 

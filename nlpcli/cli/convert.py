@@ -74,7 +74,7 @@ def command(
     model become such a file, with the tokens that are words or begin one.
 
     With --max-length or --attention the model itself is changed, as Longformer was made from RoBERTa; train it further
-    on long texts. Such a model is written in the format of nlpcli, unless --to says otherwise.
+    on long texts. Such a model is written in the format of nlpcli, unless --to names another format.
 
     These families are supported: BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT, ModernBERT, MPNet, Longformer, BigBird,
     GPT, GPT-2, GPT-NeoX, Llama, Mistral, Qwen3, BART, T5, PEGASUS, XLNet and Marian.

@@ -144,7 +144,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _report_error(error: BaseException, arguments: list[str]) -> int:
-    """Says on stderr what `error` means to the user and returns the exit status that goes with it."""
+    """Reports `error` on stderr and returns its exit status."""
     if isinstance(error, SystemExit):
         return _ended(_code(error), arguments)
     if hasattr(error, "exit_code") and not hasattr(error, "format_message"):  # typer.Exit
@@ -162,7 +162,7 @@ def _report_error(error: BaseException, arguments: list[str]) -> int:
     if getattr(sys.stderr, "name", None) == os.devnull:  # one of several processes, see above
         from nlpcli.training.distributed.environment import have_met, process_rank
 
-        if type(error).__name__ == "PeerLost" or not have_met():  # the first process has the same to say
+        if type(error).__name__ == "PeerLost" or not have_met():  # the first process reports the same
             return shown.status
         sys.stderr, who = sys.__stderr__, f"process {process_rank()}: "
     _show_traceback(error)

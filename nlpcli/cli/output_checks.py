@@ -1,4 +1,4 @@
-"""What is checked and prepared before a command works: where its results go, and the device it asks for."""
+"""Checks before a command starts its work: its output path and the requested device."""
 
 from __future__ import annotations
 

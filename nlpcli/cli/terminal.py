@@ -296,7 +296,7 @@ class _Bar:
         self._task = self._progress.add_task(
             printable(description),
             total=total,
-            completed=completed,  # type: ignore[arg-type]  # rich counts in floats, as `Progress.update` says
+            completed=completed,  # type: ignore[arg-type]  # rich counts in floats, see `Progress.update`
             status="",
         )
 

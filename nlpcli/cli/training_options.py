@@ -157,7 +157,7 @@ class Watcher:
         self._bar.update(share, f"step {progress.step:,}  loss {loss:.3f}  {speed:,.0f} tokens/s")
 
     def working(self, what: str, done: int, total: int | None) -> None:
-        """How far an evaluation is; the first one may not know how many steps it has."""
+        """Shows the progress of an evaluation; the number of steps of the first one may be unknown."""
         total = total or self._steps.get(what)
         if done:
             self._steps[what] = max(done, self._steps.get(what, 0)) if total else done

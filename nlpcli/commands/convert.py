@@ -23,8 +23,8 @@ class Conversion:
     """From the folder `source` to the folder `out`, in the form `to`; None: in the form that `source` doesn't have.
 
     source may be a file of word vectors; with `to` word2vec, out is one.
-    max_length, attention: changes of the model (`nlpcli.models.context_extension`), which is ours then unless `to`
-    says otherwise.
+    max_length, attention: changes of the model (`nlpcli.models.context_extension`), which is then in our format unless
+    `to` names another one.
     quantization: of the weights of a graph in the ONNX format, see `nlpcli.runs.onnx.folder`, or of a folder for
     CTranslate2.
     allow_pickle: read a `pytorch_model.bin`, of which only tensors are taken. overwrite: replace a model in `out`.

@@ -17,8 +17,7 @@ from nlpcli.runs.task_model import columns_of, open_task, task_class
 def evaluate(job: Evaluating, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> Evaluation:
     """Predicts every example and measures the predictions.
 
-    Labels the model doesn't know are named with their places and count as mistakes; so are texts that are cut, or
-    missing.
+    Unknown labels are reported with their places and count as mistakes. Texts that are cut or missing are reported.
 
     Raises: NlpcliError for data that can't be read, with file and line, and for no data.
     """

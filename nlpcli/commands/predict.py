@@ -170,7 +170,7 @@ def _check_columns_of_lines(path: str, job: Predicting, json_format: str) -> Non
 
 
 def format_of(path: str, format: str, json_format: str) -> str:
-    """The format of a file whose examples are to be predicted: plain lines where its name tells nothing else.
+    """The format of a file of examples to predict: plain lines, unless its suffix names another one.
 
     json_format: of a file that ends in .json (`nlpcli.tasks.task.Task`).
     """

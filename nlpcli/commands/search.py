@@ -82,7 +82,7 @@ class Searching:
 
 
 class Hit(NamedTuple):
-    """A line that was found. line: counted from 1. score: the cosine, or what the reranking model says."""
+    """A line that was found. line: counted from 1. score: the cosine, or the score of the reranking model."""
 
     line: int
     text: str
@@ -193,8 +193,8 @@ class Search:
     def _check_model(self, vectors: np.ndarray, texts: list[str], saved: _Description | None) -> None:
         """Raises: NlpcliError when the model makes other vectors of the texts than those that are there.
 
-        A saved index knows the weights it was made with; of a bare file one text is embedded again, which doesn't tell
-        a model from one that was tuned a little further.
+        A saved index has the fingerprint of its weights; for a bare file one text is embedded again, which does not
+        distinguish a model from one that was trained slightly longer.
         """
         if saved is not None and saved.fingerprint != self.embedder.fingerprint():
             raise NlpcliError(

@@ -127,7 +127,7 @@ def _check_byte_fallback(kind: str, wanted: bool | None) -> None:
 
 
 def _check_out(out: Path, overwrite: bool) -> bool:
-    """Whether something stands there that may be replaced: an empty folder, or a tokenizer if the user says so."""
+    """Whether the path exists and may be replaced: an empty folder, or a tokenizer with --overwrite."""
     if not out.exists():
         return False
     if not out.is_dir():
@@ -226,7 +226,7 @@ def _lines_of(files: Sequence[str]) -> Iterator[str]:
 def decode_lines(
     tokenizer: Tokenizer, files: Sequence[str], *, form: str = "ids", line_buffered: bool = False
 ) -> Iterator[tuple[list[int] | list[str], str]]:
-    """The ids, or tokens, of each line with their text. It may hold line ends, when the ids say so.
+    """The ids, or tokens, of each line with their text. The text may contain line ends, if the ids encode them.
 
     Raises: NlpcliError with file and line for what is no id or token of this tokenizer.
     """

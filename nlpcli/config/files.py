@@ -248,13 +248,13 @@ def _put_in_place(aside: Path, path: Path, may_replace: Callable[[], bool]) -> N
 
 
 def sync_file(path: Path) -> None:
-    """Asks the system to bring a file's content onto the disk."""
+    """Flushes a file's content to the disk."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
 def sync_directory(path: Path) -> None:
-    """Asks the system to bring a folder's entries onto the disk, where it knows how."""
+    """Flushes a folder's entries to the disk, if the system supports it."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call
         return
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

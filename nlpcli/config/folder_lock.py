@@ -125,7 +125,7 @@ def _in_use(handle: int, folder: Path, what: str) -> FolderInUse:
 
 
 class FolderWatch:
-    """Inside the `with`, `check` tells whether the folder at a path is still the one that was there at the start."""
+    """Inside the `with`, `check` checks that the path still leads to the same folder as at the start."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -159,7 +159,7 @@ class FolderWatch:
 
     def _gone(self) -> RunFailed:
         place = ""
-        with suppress(OSError):  # Linux says where it is now
+        with suppress(OSError):  # on Linux, the folder's current path
             place = os.readlink(f"/proc/self/fd/{self._handle}")
         if not place or place.endswith(" (deleted)"):
             return RunFailed(

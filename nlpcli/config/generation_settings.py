@@ -17,7 +17,7 @@ Factor = Annotated[float, Field(gt=0, le=1e30)]
 Id = Count
 
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
-"""Settings that every folder has, and that say nothing about the way to search."""
+"""Settings that every folder has, and that do not affect the search."""
 
 _SILENT = {
     "transformers_version", "use_cache", "output_attentions", "output_hidden_states", "output_scores", "output_logits",
@@ -112,7 +112,7 @@ def _tuple(ids: int | list[int] | None) -> tuple[int, ...]:
 
 
 def decides(settings: Mapping[str, Any]) -> bool:
-    """Whether settings say anything about decoding beyond the ids that every folder has."""
+    """Whether settings contain more about decoding than the ids that every folder has."""
     return any(name not in IDS for name in settings)
 
 

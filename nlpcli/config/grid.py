@@ -1,4 +1,4 @@
-"""The file that says which trainings are compared, and what is made equal among them."""
+"""The file with the trainings that are compared, and the budget that is equal for all of them."""
 
 from __future__ import annotations
 

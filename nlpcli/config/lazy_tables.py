@@ -12,8 +12,8 @@ from nlpcli.errors import unknown
 class LazyTable:
     """Choices such as the objectives or the metrics: `name -> "module:attribute"`.
 
-    Listing the names imports nothing; `load` imports one module and returns its attribute. synonyms: what people call
-    an entry elsewhere. absent: names that people know from elsewhere and that are not here (`nlpcli.errors.unknown`).
+    Listing the names imports nothing; `load` imports one module and returns its attribute. synonyms: other
+    names of an entry. absent: names in other programs that have no entry here (`nlpcli.errors.unknown`).
     """
 
     def __init__(

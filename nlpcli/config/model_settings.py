@@ -140,7 +140,7 @@ class ModelConfig(Strict):
 
     @property
     def memory_signature(self) -> str:
-        """What the signature of a perplexity says of the memory: how many positions it holds; empty: there is none."""
+        """The memory in the signature of a perplexity: its number of positions; empty without a memory."""
         return str(self.carried_states or "")
 
     @property
@@ -160,7 +160,7 @@ class ModelConfig(Strict):
 
     @property
     def head_style(self) -> str | None:
-        """The kind of models after which a task's head is made, where the architecture says it: electra, modernbert,
+        """The kind of models whose task heads are used, if the architecture determines it: electra, modernbert,
         big_bird."""
         return None
 
@@ -176,7 +176,7 @@ class ModelConfig(Strict):
 
     @property
     def text_pooling(self) -> str | None:
-        """How the states of a text become one vector, where the architecture says it: first, last, mean or max."""
+        """The pooling of a text's states, if the architecture determines it: first, last, mean or max."""
         return None
 
     @property

@@ -1,4 +1,4 @@
-"""The file that says which tasks are learnt at once."""
+"""The file with the tasks of multi-task training."""
 
 from __future__ import annotations
 

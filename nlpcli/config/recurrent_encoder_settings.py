@@ -41,7 +41,7 @@ class RecurrentEncoderConfig(RecurrentLayersConfig):
 
     @property
     def text_pooling(self) -> str:
-        """See `ModelConfig.text_pooling`: of states that know both sides the maximum (Conneau et al. 2017, 3.2.2)."""
+        """See `ModelConfig.text_pooling`: the maximum for bidirectional states (Conneau et al. 2017, 3.2.2)."""
         return "max" if self.bidirectional else "last"
 
     def without_pretraining_heads(self) -> RecurrentEncoderConfig:

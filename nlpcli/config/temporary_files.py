@@ -32,7 +32,7 @@ _LONGEST = 200  # bytes of NAME: with what is put around it, the temporary name 
 _TRIES = 100
 _Handle = TypeVar("_Handle", int, int | None)
 _STALE_SECONDS = 24 * 3600
-"""How long nothing may have changed under a temporary name before it counts as left, where the disk knows no locks."""
+"""Age at which an unchanged temporary file counts as abandoned, on disks without file locks."""
 
 
 def temporary_path(path: Path, kind: str = "tmp") -> Path:

@@ -18,7 +18,7 @@ from nlpcli.convert.family import in_turn
 from nlpcli.convert.name_map import Config, Pair, Weights
 
 _FULL, _SPARSE = "original_full", "block_sparse"
-_DEFAULT = BigBird(64, 3)  # where config.json does not say it
+_DEFAULT = BigBird(64, 3)  # without a value in config.json
 
 
 def _pairs(ours: Config, theirs: Config) -> list[Pair]:

@@ -26,7 +26,7 @@ ACTIVATIONS = {  # theirs -> ours
 }
 WRITTEN_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "silu"}
 
-# what says nothing about the numbers a model computes, or only together with another setting
+# settings without effect on a model's outputs, or only with an effect together with another setting
 _FREE = {
     "kind", "d_key", "d_value", "encoder_layers", "decoder_layers", "dropout", "attention_dropout",
     "activation_dropout", "output_dropout", "initialization", "init_std", "max_length", "tie", "relative_buckets",
@@ -56,7 +56,7 @@ class Family:
     settings of ours that don't fit.
     pairs(ours, theirs) -> the tensors; architecture(ours) -> the class in `transformers`.
     otherwise(their tensors) -> what those are that a model without heads lacks.
-    ignored: ends of names of tensors that say nothing new. checked: their settings that must be what `write` gives for
+    ignored: ends of names of redundant tensors. checked: their settings that must be what `write` gives for
     the configuration that this program left in the folder; otherwise they were changed since, and count.
     """
 

@@ -1,7 +1,7 @@
 """Longformer (Beltagy et al. 2020): RoBERTa with a window, and projections of their own for global tokens.
 
-Which tokens are global is no setting there: a call of a class of `transformers` says it (`global_attention_mask`). A
-model from elsewhere is read with one global token, the first, as its class for the classification of texts has it.
+Global tokens are not a setting there, but an argument of a call (`global_attention_mask`). A model without our settings
+is read with one global token, the first, as in its class for text classification.
 """
 
 from __future__ import annotations

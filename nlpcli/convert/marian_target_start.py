@@ -115,7 +115,7 @@ class ZeroStart:
     # --- settings ------------------------------------------------------------------------------------------------
 
     def settings(self) -> dict[str, Any]:
-        """What config.json says otherwise."""
+        """The settings of config.json that differ."""
         if self.row is None:
             return {}
         return {"vocab_size": self.row + 1, "pad_token_id": self.row, "decoder_start_token_id": self.row}

@@ -10,7 +10,7 @@ from nlpcli.convert.name_map import Config, Pair, Weights, fused, modules, same
 
 _GATED = {"silu": "swiglu", "gelu": "geglu", "gelu_pytorch_tanh": "geglu_tanh"}  # theirs -> ours
 _FULL, _SLIDING = "full_attention", "sliding_attention"
-_EVERY = 3  # a layer with full attention, where config.json doesn't say it
+_EVERY = 3  # a layer with full attention, without a value in config.json
 
 
 def _tied(ours: Config) -> bool:

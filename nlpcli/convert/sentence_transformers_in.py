@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says of itself beside the model: how a text's vector is made of its states."""
+"""Reads the pooling and normalization settings of a sentence-transformers folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST = 1 << 20  # tokenizers without a limit have 10^30
 
 @dataclass(frozen=True)
 class SentenceSettings:
-    """pooling: first, mean, max or last, None where the folder says nothing; normalize: vectors of length 1;
+    """pooling: first, mean, max or last, None if the folder has no setting; normalize: vectors of length 1;
     max_length: the most tokens of a text, special ones included, None for no limit."""
 
     pooling: str | None = None
@@ -33,7 +33,7 @@ class SentenceSettings:
 
 
 def sentence_settings(path: Path, pooling: str | None = None) -> SentenceSettings:
-    """What the folder `path` says, nothing where it is none of sentence-transformers.
+    """The settings in the folder `path`; empty if it is not a sentence-transformers folder.
 
     pooling: takes the place of the folder's own and of all that follows on it there.
     Raises: NlpcliError for a pooling, or a further module, that can't be done here.

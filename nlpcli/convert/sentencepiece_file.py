@@ -1,4 +1,4 @@
-"""What a SentencePiece model file says, read field by field (protocol buffers' wire format)."""
+"""Reads a SentencePiece model file field by field (protocol buffers' wire format)."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def _read(theirs: Config, weights: Weights) -> dict[str, Any]:
     name = theirs["feed_forward_proj"]
     if name not in _ACTIVATIONS:
         raise ValueError(f"feed_forward_proj is {name!r}")
-    # the setting for tying also says whether the last states are scaled, tied or not
+    # the setting for tying also determines whether the last states are scaled, tied or not
     scaled = theirs.get("scale_decoder_outputs", theirs.get("tie_word_embeddings") is not False)
     dropout = theirs["dropout_rate"]
     return {

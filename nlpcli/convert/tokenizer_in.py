@@ -32,7 +32,7 @@ _FILES = (TOKENIZER_JSON, "vocab.txt", "vocab.json", "merges.txt", "source.spm",
 _BRACKETS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 _ANGLES = {"bos": "<s>", "eos": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}
 _PLAIN = {name: _ANGLES[name] for name in ("eos", "pad", "unk")}
-_TOKENS: dict[str, dict[str, str]] = {  # what each family calls its special tokens where the folder doesn't say
+_TOKENS: dict[str, dict[str, str]] = {  # each family's special tokens, if the folder does not name them
     "bert": _BRACKETS,
     "distilbert": _BRACKETS,
     "electra": _BRACKETS,
@@ -164,7 +164,7 @@ def _special(
     found = {role: ids[name] for role, name in tokens.items() if name in ids}
     named = {"bos": "decoder_start_token_id"} if config.get("is_encoder_decoder") else {"bos": "bos_token_id"}
     named |= {"eos": "eos_token_id", "pad": "pad_token_id"}
-    if config.get("decoder_start_token_id") is None:  # T5's, whose folders need not say it
+    if config.get("decoder_start_token_id") is None:  # may be missing in T5 folders
         config = {**config, "decoder_start_token_id": config.get("pad_token_id")}
     size = max(len(pieces), config.get("vocab_size", 0))
     for role, key in named.items():

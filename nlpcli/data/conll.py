@@ -38,7 +38,7 @@ def read_tagged(path: Path | str, columns: Columns, *, labelled: bool = True) ->
     `sent_id` is the id.
     `jsonl`: objects with lists under the keys `words` or `tokens` and `tags`, `ner_tags` or `labels`; `tsv`, `csv`:
     columns of these names, with words and tags separated by spaces.
-    `auto`: .conllu, .jsonl and .csv say what they are; else `jsonl` if the first line begins with a brace, `conllu` if
+    `auto`: from the suffixes .conllu, .jsonl and .csv; else `jsonl` if the first line begins with a brace, `conllu` if
     it is one of its comments, and else `conll`.
 
     Raises: NlpcliError, with file and line, for a row with other than the usual number of columns, a column that is not

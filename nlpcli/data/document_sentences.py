@@ -53,8 +53,8 @@ def sentence_units(pieces: Iterable[Piece], how: str, *, space: str = "") -> Ite
 def space_between(tokenizer: Tokenizer) -> str:
     """What a sentence begins with so that sentences encoded one by one are, laid end to end, the text encoded whole.
 
-    Kinds that mark the beginnings of words need nothing there, kinds that know a space as a character like any other
-    need the space.
+    Tokenizers that mark the beginnings of words need nothing there; tokenizers with spaces as ordinary characters need
+    the space.
     """
     whole, first, bare, spaced = tokenizer.encode(["a b", "a", "b", " b"])
     return " " if whole != first + bare and whole == first + spaced else ""

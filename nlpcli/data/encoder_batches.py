@@ -1,6 +1,6 @@
 """What an encoder reads: running text, or pairs of segments (Devlin et al. 2019, 3.1; Liu et al. 2019, 4.2).
 
-A format says which stretches of text make an epoch's examples; `Inputs` puts them into batches.
+A format selects the spans of text that are an epoch's examples; `Inputs` puts them into batches.
 
     full-sentences   cls text sep             stretches that may go on in the next document, with a sep in between
     doc-sentences    cls text sep             stretches that end with their document

@@ -70,8 +70,8 @@ def read_texts(
 
     Plain or compressed, "-" is standard input, in constant memory. See `Columns` for how columns are found,
     `nlpcli.data.table_rows.read_rows` for the formats and `nlpcli.data.columns.by_numbers` for tables without a header.
-    texts: how many texts an example has; None: what the columns say. labelled: without it the label may be missing; it
-    is taken where there is one. A JSON list is a label of several parts, an empty cell a label "".
+    texts: how many texts an example has; None: as in the columns. labelled: False if the label may be missing; a label
+    in the data is still read. A JSON list is a label of several parts, an empty cell a label "".
     names: whether labels are names (or numbers), which `clean_label` makes ready; otherwise they are texts and stay as
     they are.
 

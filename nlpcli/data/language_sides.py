@@ -6,8 +6,8 @@ and 4, how often each k-gram g stands on each side is counted, a(g) of A and b(g
     evidence(line) = 1/3 Σ_k Σ_i  log( (a(g_i) + ½) / A_k ) - log( (b(g_i) + ½) / B_k )          in nats
 
 is positive for what looks like the first side. This is the naive classifier of Cavnar and Trenkle's features (1994);
-since k-grams that overlap say much of the same, each order counts for a third. A line of the first side has its own
-k-grams taken out of a before (one each), so that it does not vouch for itself; so has one of the second side in b.
+since overlapping k-grams are redundant, each order counts for a third. The own k-grams of a line of the first side are
+removed from a before (one each), so that it is not evidence for itself; likewise for a line of the second side in b.
 A few lines in the wrong language don't spoil the counts: they are outnumbered.
 """
 
@@ -26,7 +26,7 @@ _PRIME = np.uint32(0x9E3779B1)
 
 
 class Sides:
-    """The k-grams of two sides. `count` both sides, then ask for the `evidence` of lines."""
+    """The k-grams of two sides. First `count` both sides, then compute the `evidence` of lines."""
 
     def __init__(self) -> None:
         self._counts = np.zeros((2, len(_ORDERS), 1 << _BITS))

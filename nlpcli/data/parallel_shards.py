@@ -80,7 +80,7 @@ class ParallelShards:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this corpus, so encoded, from others."""
+        """Identifies this corpus and its encoding."""
         return f"{self.source.fingerprint}+{self.target.fingerprint}"
 
 

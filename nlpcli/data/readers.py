@@ -1,7 +1,7 @@
 """Reading text: lines, parallel lines, and documents out of files, folders, globs and standard input.
 
 Text is UTF-8 and nothing else; only LF (or CR LF) ends a line, so that a file has the same lines here as in `wc -l`,
-`sed` and sacreBLEU, whatever other separators Unicode knows.
+`sed` and sacreBLEU, despite other line separators of Unicode.
 """
 
 from __future__ import annotations

@@ -126,9 +126,9 @@ def rows_in(
 def format_of(path: Path | str, first: str) -> str:
     """The format of a file by its name and its first line.
 
-    .jsonl, .ndjson, .json and .tsv are what they say, .csv is `tsv` if tabs separate the cells of its first line.
-    Others are `jsonl` if the first line begins an object or a list of them, `tsv` if it has a tab, `labeled-lines` if
-    it begins with `__label__`, and else `lines`.
+    The suffixes .jsonl, .ndjson, .json and .tsv determine the format; .csv is `tsv` if tabs separate the cells of its
+    first line. Others are `jsonl` if the first line begins an object or a list of them, `tsv` if it has a tab,
+    `labeled-lines` if it begins with `__label__`, and else `lines`.
     """
     suffix = inner_suffix(path)
     if suffix in _BY_SUFFIX:

@@ -69,7 +69,7 @@ def entities(tags: Sequence[str]) -> list[Entity]:
 
     Read as conlleval and seqeval read them: every word that is not O belongs to an entity, and a new one begins at
     B, S and U, after E, S, L and U, after O, and where the type changes. So wrong sequences have entities, too: an I
-    after O begins one. (L and U, which seqeval's default mode does not know, count as E and S.)
+    after O begins one. (L and U, which seqeval's default mode lacks, count as E and S.)
 
     Raises: NlpcliError for a tag of another shape.
     """

@@ -115,7 +115,7 @@ def _check_text(line: bytes, path: Path | str) -> None:
 
 
 def _width(line: bytes, number: int) -> int:
-    """How many numbers a vector has: what the header says, or as many as end the first line behind its word."""
+    """The dimension of a vector: from the header, or the count of numbers after the word in the first line."""
     header = _HEADER.fullmatch(line)
     if number == 1 and header:
         return parse_int(header[2].decode()) or 0

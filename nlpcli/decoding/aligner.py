@@ -30,8 +30,8 @@ class Look:
     """What an alignment is read off.
 
     The attention of a decoder layer, from 1 (None: the last but one), averaged over its heads, at a step, see `STEPS`;
-    with `gradient`, gradient times attention of that layer (None: the sum of all), which knows but the predicting step.
-    head: a head that was trained by links, which alone is looked at, as it was trained.
+    with `gradient`, gradient times attention of that layer (None: the sum of all), which has only the predicting step.
+    head: a head that was trained by guided alignment; only this head is used, as in training.
     """
 
     layer: int | None = None

@@ -111,7 +111,7 @@ class _RollOut:
         self.done: list[Hypothesis | None] = [None] * len(prefixes)
         self.rows = torch.arange(len(prefixes), device=device)  # places of the rows that are still written
         self._written = _Written(self.prefixes.first)
-        self.seen: Tensor | None = None  # (rows, vocabulary): the tokens of each row, where they are asked for
+        self.seen: Tensor | None = None  # (rows, vocabulary): the tokens of each row, None unless needed
         self.logprobs = torch.zeros(len(prefixes), device=device, dtype=torch.float64)
         self.unread = self.history  # what the model has not been given yet
         self.held = 0  # tokens in the state

@@ -2,7 +2,7 @@
 
 Greedy search and sampling are those of this program, with other rules (`nlpcli.decoding.logits_processors`). Beam
 search is another: its hypotheses are ranked by log p / length^penalty, the end counted; those that reach the length
-limit compete with those that ended; and `early_stopping` says when a sentence is done:
+limit compete with those that ended; and `early_stopping` defines when a sentence is finished:
 
 - true: as soon as there are as many finished hypotheses as beams;
 - false: when the best live hypothesis, at its present length, ranks below the worst finished one;

@@ -67,7 +67,7 @@ def split_completions(
 
 @torch.inference_mode()
 def log_likelihoods(
-    model: Any,  # each kind of model is asked for other methods, see `_Reader`
+    model: Any,  # the methods that are called depend on the kind of model, see `_Reader`
     questions: Sequence[Completions],
     *,
     pad_id: int,

@@ -40,7 +40,7 @@ class Request:
 @dataclass(frozen=True)
 class Candidate:
     """A translation. `logprob` in nats, which like `score` is nan after a greedy search without `scores`; `alignment`:
-    pairs (source word, target word) from 0, None unless asked for; `ended` is False when the length limit cut it."""
+    pairs (source word, target word) from 0, None unless requested; `ended` is False when the length limit cut it."""
 
     text: str
     score: float = 0.0

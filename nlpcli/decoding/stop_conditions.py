@@ -14,7 +14,7 @@ from nlpcli.text import Tokenizer
 
 @dataclass(frozen=True)
 class Stop:
-    """found(ids) tells whether a text ends there, from its last new ids, at most `looks_back` of them."""
+    """found(ids): whether a text ends there; ids: its last new ids, at most `looks_back` of them."""
 
     found: Callable[[Sequence[int]], bool]
     looks_back: int

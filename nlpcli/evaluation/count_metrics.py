@@ -38,7 +38,7 @@ class Measurement:
 
 
 class ExampleMetric:
-    """What these metrics share; a subclass says how a system is measured and which choices it made.
+    """Base of these metrics; a subclass defines how a system is measured and the choices in the signature.
 
     It is a `Metric`: `corpus`, `sentences`, `compare` and `cautions` take one item of what the metric `needs` for each
     example, beside one or more sequences of references.
@@ -81,7 +81,7 @@ class ExampleMetric:
         return self._compared(measured, reference_count(references), resampling)
 
     def signature(self, references: str = "1", resampling: Resampling | None = None) -> str:
-        """Every choice that moves the number, in the manner of sacreBLEU. references: as `reference_count` says."""
+        """Every choice that affects the value, in sacreBLEU's form. references: see `reference_count`."""
         drawn = f"bs:{resampling.samples}|seed:{resampling.seed}" if resampling else ""
         parts = [self.name, f"nrefs:{references}", drawn, self.choices(), f"nlpcli:{__version__}"]
         return "|".join(part for part in parts if part)

@@ -48,7 +48,7 @@ class Statistics:
 
 
 class LineMetric:
-    """What these metrics share; a subclass says which statistics a line has, and which score is made of them.
+    """Base of these metrics; a subclass defines the statistics of a line, and the score that is computed from them.
 
     It is a `Metric`. Statistics and remarks may also be taken from portions of a text: the statistics of a text are
     those of its portions in order, its remarks are their sum.
@@ -67,7 +67,7 @@ class LineMetric:
         raise NotImplementedError
 
     def score_from(self, statistics: Statistics, references: str = "1", resampling: Resampling | None = None) -> Score:
-        """references: how many a line has, as `reference_count` says."""
+        """references: how many a line has, see `reference_count`."""
         raise NotImplementedError
 
     def compare_from(

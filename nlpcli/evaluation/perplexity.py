@@ -24,9 +24,9 @@ class Protocol:
 
     window: tokens the model sees at once; None: a whole sentence, scored alone. stride: tokens from one window's start
     to the next; equal to the window there is no overlap, smaller strides give each scored token more context.
-    tokenizer: what a token is, such as `unigram-8000` or `chars`. memory: what a model with memory knows of the text
-    before the window: a number of positions, or "state" of a recurrent network. streams: equal parts of the text, each
-    read without memory of the one before. dynamic: how the model is adapted to the text.
+    tokenizer: what a token is, such as `unigram-8000` or `chars`. memory: the earlier text that a model with memory can
+    use before the window: a number of positions, or "state" of a recurrent network. streams: equal parts of the text,
+    each read without memory of the one before. dynamic: how the model is adapted to the text.
     """
 
     window: int | None

@@ -75,7 +75,7 @@ Prepared = TypeVar("Prepared")
 
 
 class Rouge(LineMetric, ExampleMetric, Generic[Prepared]):
-    """One kind of ROUGE; a subclass says which.
+    """Base of the kinds of ROUGE.
 
     rouge_stemmer: `none`; `porter`: as rouge-score's `use_stemmer`; `rouge-1.5.5`: as that script's option -m, which
     replaces irregular forms by WordNet's exception lists first: `rouge_irregular` is a folder that holds noun.exc,
@@ -198,7 +198,7 @@ class Rouge(LineMetric, ExampleMetric, Generic[Prepared]):
 
 
 class RougeN(Rouge[NGrams]):
-    """ROUGE-N; a subclass says N."""
+    """ROUGE-N; a subclass sets N."""
 
     order: ClassVar[int]
 

@@ -46,7 +46,7 @@ def with_plain_float(score: _AnyScore) -> _AnyScore:
 
 
 class SacreMetric(LineMetric):
-    """What BLEU, chrF and TER share; each subclass says how its sacreBLEU object is built and which counts it shows.
+    """Base of BLEU, chrF and TER; a subclass builds its sacreBLEU object and selects the counts that are shown.
 
     The statistics of a line are those of sacreBLEU, which makes the score of their sums.
     """

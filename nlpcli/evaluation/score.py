@@ -87,8 +87,8 @@ class Resampling:
 class Metric(Protocol):
     """A metric of examples; a new one is a class of this shape and a line in `nlpcli.evaluation.METRICS`.
 
-    `needs` says what it is computed from, `max_references` how many reference sets it takes (None: any number), and
-    `options` which keyword arguments its constructor takes; an option's name is the same in every metric that has it
+    `needs` is the kind of its inputs, `max_references` the most reference sets (None: any number), and
+    `options` the keyword arguments of its constructor; an option's name is the same in every metric that has it
     and becomes the flag of `nlpcli score`. A metric that cannot score every item of its kind has a method `check` that
     raises NlpcliError for such an item, and `check_reference` where a reference may hold others than a hypothesis.
 

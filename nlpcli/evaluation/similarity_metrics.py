@@ -18,7 +18,7 @@ class JudgedTask(Protocol):
     """What these metrics need of a task."""
 
     def judged(self, examples: Sequence[Example]) -> str:
-        """What the labels of examples say: scores, labels, alike, pairs, …"""
+        """The kind of labels of examples: scores, labels, alike, pairs, …"""
         ...
 
     def score_in(self, example: Example) -> float: ...
@@ -30,8 +30,8 @@ def similarity_scores(
     predictions: Sequence[Any],  # mappings that also have `vectors`
     resampling: Resampling | None = None,
 ) -> dict[str, Score]:
-    """Correlations with scores; average precision where two labels say what is alike; accuracy of named labels; and
-    without labels the reciprocal rank of each example's second text among all texts that are no first ones.
+    """Correlations with scores; average precision with two labels for similar and dissimilar; accuracy of named labels;
+    without labels, the reciprocal rank of each example's second text among all texts that are not first texts.
 
     Raises: NlpcliError for a label that is neither known nor a number.
     """

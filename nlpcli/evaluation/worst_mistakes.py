@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong prediction and its reference. error: a larger number is worse; each task's `mistake` says what it is."""
+    """A wrong prediction and its reference. error: larger is worse; each task's `mistake` defines it."""
 
     place: str
     error: float

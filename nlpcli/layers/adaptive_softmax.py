@@ -62,7 +62,7 @@ class AdaptiveSoftmax(nn.Module):
         return found
 
     def _groups(self, target: Tensor) -> tuple[Tensor, Tensor]:
-        """For each target its group, 0 for that of the head, and what the head has to say: the token, or the group."""
+        """For each target its group, 0 for the head's own, and the head's target: the token, or the group."""
         group = torch.bucketize(target, torch.tensor(self.borders[1:-1], device=target.device), right=True)
         return group, torch.where(group == 0, target, self.borders[1] + group - 1)
 

@@ -20,7 +20,7 @@ class RopeScaling:
     turns are not, on a ramp over their numbers, `truncate`d to whole ones; queries and keys are multiplied by
     `attention_factor`, by default 0.1 ln(factor) + 1 (Peng et al. 2024).
 
-    original_max_length: None for the longest text in training that a model says.
+    original_max_length: None for the model's own longest text in training.
     """
 
     method: str

@@ -26,7 +26,7 @@ CAUSAL, FULL = "causal", "full"
 
 
 class _Attentive(Protocol):
-    """A model that says where it attends."""
+    """A model that returns its attention weights."""
 
     def attention_sites(self) -> Mapping[str, Any]: ...
 

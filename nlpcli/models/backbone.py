@@ -1,4 +1,4 @@
-"""What a model says of itself, so that heads, pictures, vectors, costs and learning rates, written once, can use it."""
+"""The interface of models that heads, pictures, vectors, costs and learning rates use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORDS, SENTENCES = "words", "sentences"
 
 
 class Backbone(nn.Module):
-    """A model without the head of a task. Each kind of model is a subclass; nothing else asks for its class.
+    """A model without the head of a task. Each kind of model is a subclass; no other code checks its class.
 
     direction: what the state of a token depends on: all tokens, those before it, or a source and the target before it.
     has_memory: `hidden` takes the states of an earlier segment and returns those for the next one, at most

@@ -100,7 +100,7 @@ def same_pieces(old: Tokenizer, new: Tokenizer) -> list[int | None]:
 
 
 def _usual(special: SpecialTokens) -> set[str]:
-    """The spellings that say a role or a sentinel's number, which are compared as such."""
+    """The spellings that name a role or a sentinel's number; they are compared as such."""
     return {f"<{role}>" for role in ROLES} | {f"<sentinel_{n}>" for n in range(len(special.sentinels))}
 
 

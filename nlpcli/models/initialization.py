@@ -20,7 +20,7 @@ def initialize(model: nn.Module, *, scheme: str = "xavier", std: float = 0.02, l
     xavier: matrices uniform after Glorot and Bengio 2010, embeddings normal with deviation d_model^-½, as in the
     Transformer's lineage. normal: everything normal with deviation `std`, and the matrices that write into the
     residual stream divided by √(2 · layers) (Radford et al. 2019). bert: everything normal with deviation `std`, cut
-    off at twice that (Devlin et al. 2019). t5: as the fan-in of each matrix asks, queries smaller by √d_key since
+    off at twice that (Devlin et al. 2019). t5: by the fan-in of each matrix, queries smaller by √d_key since
     scores are not scaled, embeddings with deviation 1 (Raffel et al. 2020, through Mesh TensorFlow). Recurrent layers
     begin in one way: `initialize_layer`.
     """

@@ -37,7 +37,7 @@ FORMAT = 3
 
 
 class _Description(ModelFacts):
-    """What `model.yaml` must say; whoever saves a model may add to it."""
+    """The required content of `model.yaml`; a caller that saves a model may add more."""
 
     task: str
     model: dict[str, Any]
@@ -236,7 +236,7 @@ def _compare(own: Mapping[str, Shape], needed: Iterable[str], stored: Mapping[st
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """What `model.yaml` says. Raises: NlpcliError when `path` is no model directory."""
+    """The contents of `model.yaml`. Raises: NlpcliError when `path` is no model directory."""
     path = Path(path)
     if not path.exists():
         raise NlpcliError(f"{path}: the model folder does not exist")

@@ -23,7 +23,7 @@ from nlpcli.models.recurrent_layers import CARRIED, Carry, StepLayer, recurrent_
 
 @dataclass(frozen=True)
 class FixedContext:
-    """What a decoder without attention knows of its sources: a vector for each row, (rows, d_model)."""
+    """The sources for a decoder without attention: a vector for each row, (rows, d_model)."""
 
     vector: Tensor
 
@@ -74,7 +74,7 @@ class DecoderSizes:
 
 
 class RecurrentDecoder(nn.Module):
-    """What the decoders share: layers, and their state before the first token, made from what the encoder knows.
+    """Base of the decoders: layers, and their state before the first token, computed from the encoder's final state.
 
     The state of each layer is h = tanh(W e + b), the cell of an LSTM W' e + b', with e the encoder's last states
     (Bahdanau et al. 2015, appendix A.2.2). attention: how the decoder attends to the source, None: not at all.
@@ -95,7 +95,7 @@ class RecurrentDecoder(nn.Module):
         self.dropout = Dropout(dropout)
 
     def start(self, memory: Memory, final: Tensor) -> RecurrentState:
-        """The state before the first token; final (rows, d_model): what the encoder knows of all the source."""
+        """The state before the first token; final (rows, d_model): the encoder's final state."""
         raise NotImplementedError
 
     def read(self, inputs: Tensor, state: RecurrentState) -> DecoderOutput:
@@ -160,7 +160,7 @@ class DeepOutput(nn.Module):
 
 
 class FixedContextDecoder(RecurrentDecoder):
-    """s_t = f(s_{t-1}, [y_{t-1}; c]) with one context c for all steps: what the encoder knows at the end (Cho et al.
+    """s_t = f(s_{t-1}, [y_{t-1}; c]) with one context c for all steps: the encoder's final state (Cho et al.
     2014)."""
 
     def __init__(self, sizes: DecoderSizes, *, dropout: float = 0.0) -> None:
@@ -179,7 +179,7 @@ class FixedContextDecoder(RecurrentDecoder):
 
 
 class BahdanauDecoder(RecurrentDecoder):
-    """s_t = f(s_{t-1}, [y_{t-1}; c_t]) with a context c_t that the previous state of the top layer asks for.
+    """s_t = f(s_{t-1}, [y_{t-1}; c_t]) with a context c_t, for which the previous state of the top layer is the query.
 
     Source: Bahdanau et al. 2015, section 3.1 and appendix A.2.2.
     """
@@ -210,7 +210,7 @@ class BahdanauDecoder(RecurrentDecoder):
 
 
 class LuongDecoder(RecurrentDecoder):
-    """h~_t = tanh(W [c_t; s_t]) with a context c_t that the current state s_t of the top layer asks for.
+    """h~_t = tanh(W [c_t; s_t]) with a context c_t, for which the current state s_t of the top layer is the query.
 
     With `input_feeding` s_t = f(s_{t-1}, [y_{t-1}; h~_{t-1}]), and h~_0 = 0; otherwise s_t = f(s_{t-1}, y_{t-1}), so
     that all steps are computed at once. Source: Luong et al. 2015, sections 3 and 3.3.

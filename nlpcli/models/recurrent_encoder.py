@@ -54,7 +54,7 @@ class RecurrentEncoder(nn.Module):
         return x
 
     def final(self, states: Tensor, mask: Tensor | None) -> Tensor:
-        """What the encoder knows when it has read everything: (rows, m, d_model) -> (rows, d_model).
+        """The final state: (rows, m, d_model) -> (rows, d_model).
 
         From the left the state of the last token, from the right that of the first.
         """

@@ -80,7 +80,7 @@ class RecurrentSentenceEncoder(Backbone):
         return cast("Tensor", self.encoder(self.embedding(tokens), mask, kept))
 
     def vectors(self, rows: Rows) -> Tensor:
-        """The vectors of sentences (rows, d_model): what the encoder knows when it has read everything."""
+        """The vectors of sentences (rows, d_model): the encoder's final state."""
         return self.encoder.final(self(rows.ids, rows.mask), rows.mask)
 
     def neighbor_hidden(self, which: str, tokens: Tensor, vectors: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A new encoder under a pretrained one, for translating out of a language it does not know (Lewis et al. 2020, 3.4).
+"""A new encoder below a pretrained one, for translation from a language that is new to it (Lewis et al. 2020, 3.4).
 
 The new encoder reads ids of its own vocabulary; its states take the place of the token embeddings in the pretrained
 encoder, which adds its positions as ever. So the pretrained model is taught to read the other language as if it were a

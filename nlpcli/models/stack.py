@@ -311,7 +311,7 @@ def self_attention_of(
     causal: bool,
     rotary: Rotary | None,
 ) -> MultiHeadAttention:
-    """The self-attention of layer number `layer`, as an entry of `model.attention` says.
+    """The self-attention of layer number `layer`, from an entry of `model.attention`.
 
     length: the most positions it reads.
     """

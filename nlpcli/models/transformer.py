@@ -100,7 +100,7 @@ class _WithDecoder(WithVocabulary):
 
 
 class EncoderDecoder(_WithDecoder):
-    """Source in, target out. `tie` says which of the three vocabulary matrices are one (Press and Wolf 2017).
+    """Source in, target out. `tie` selects which of the three vocabulary matrices are shared (Press and Wolf 2017).
 
     source_encoder: None, or what reads the source's ids in another vocabulary and gives the encoder's input in the
     place of token embeddings: see `nlpcli.models.source_encoder`.

@@ -1,4 +1,4 @@
-"""Transformer-XL (Dai et al. 2019): a decoder that remembers the segments before, and knows positions by distance."""
+"""Transformer-XL (Dai et al. 2019): a decoder with a memory of earlier segments and relative positions."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 loss = -Σ_t log p(y_t | y_<t, x), x the disturbed text, y the text itself (BART; Lewis et al. 2020) or the parts that
 were taken out (T5; Raffel et al. 2020; PEGASUS; Zhang et al. 2020). The encoder reads `x eos`; the decoder reads
-`bos y` and predicts `y eos`, as in translation: a pretrained model is fine-tuned with the layout it knows. (BART itself
+`bos y` and predicts `y eos`, as in translation: a pretrained model is fine-tuned with the same layout. (BART itself
 frames both sides with bos and eos, T5's decoder begins with the padding token.)
 """
 
@@ -66,8 +66,8 @@ class Denoising:
 
     `evaluate` disturbs each text in the same way every time. Its tallies: `accuracy`, of the most probable tokens given
     those before them; `baseline`, of copying the source place by place, or, where the target isn't the text,
-    of the token that is most frequent in training targets; `kept`, what copying could reach that knew which source
-    token belongs where (the share of the target that the noise left in the source); with MLM, `mlm_accuracy`, and the
+    of the token that is most frequent in training targets; `kept`, the upper limit of copying
+    (the share of the target that the noise left in the source); with MLM, `mlm_accuracy`, and the
     losses of both parts, `gap_loss` and `mlm_loss`. joint: the two parts and their weights; empty without MLM.
 
     Raises: NlpcliError when the noise needs sentences that the shards don't have, or tokens that the tokenizer lacks.

@@ -21,7 +21,7 @@ from nlpcli.text.word_starts import WordStarts
 
 @dataclass(frozen=True)
 class Symbols:
-    """What noise has to know of a tokenizer.
+    """The special tokens and word starts of a tokenizer, which noise needs.
 
     is_special (vocab,) bool: the ids that no noise touches. word_starts: (n,) ids -> (n,) bool, see `WordStarts`.
     decode: as of the tokenizer.

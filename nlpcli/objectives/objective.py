@@ -1,4 +1,4 @@
-"""What the training loop asks of an objective or a task."""
+"""The interface of objectives and tasks that the training loop uses."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A source that is read, a target that is predicted: the batches of everything an encoder-decoder learns.
 
 p(y | x) = Π_t p(y_t | y_<t, x). The encoder reads `x … eos`; the decoder reads `bos y …` and predicts `y … eos`.
-Translation and denoising share this layout, so that a pretrained model is fine-tuned with the conventions it knows.
+Translation and denoising share this layout, so that a pretrained model is fine-tuned with the same layout.
 """
 
 from __future__ import annotations

@@ -121,5 +121,5 @@ def beginning(loaded: LoadedModel) -> list[int]:
 
 
 def end_of(loaded: LoadedModel) -> int | None:
-    """The id that ends a text; None where the model read text without borders between documents and knows no end."""
+    """The id that ends a text; None if the model was trained on text without document borders."""
     return loaded.tokenizer.special.eos if loaded.info.get("document_end", True) else None

@@ -48,8 +48,8 @@ class Vectors:
     or else of an encoder. pooling: which state stands for a text, `first`, `last`, `mean` or `max`; or `sif` or
     `paragraph`, see `nlpcli.runs.text_pooling`. normalize: whether vectors get the length
     1. layers: `last`, or `concat:N` or `mean:N` of the last N layers. max_length: the most tokens of a text, the rest
-    is cut off. None of these four: as the model was trained, or as its sentence-transformers folder says; else the
-    mean of the last layer's states, or the one that stands for a text in the model's family, as they are.
+    is cut off. None for all four: as the model was trained, or as in its sentence-transformers folder; otherwise the
+    mean of the last layer's states, or the state for a whole text in the model's family, without normalization.
     batch_tokens: tokens read at once, which changes speed and memory only; None: as is fast on the device.
     engine: what computes the model, see `nlpcli.runs.onnx.choose_engine`.
 
@@ -293,7 +293,7 @@ def _with_pooling(model: WithHead, pooling: str) -> Any:
 def _sentence_settings(source: Source, pooling: str | None) -> SentenceSettings:
     """How vectors are made according to the model's folder; a requested pooling takes the place of its own.
 
-    Of a model in the ONNX format, as model.yaml says, where the model was not trained to make vectors.
+    For a model in the ONNX format that was not trained to make vectors, as in its model.yaml.
     """
     path = folder_of(source)
     facts = facts_of(description_of(source), path) if path.is_dir() else None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _HEADS = ("mlm_head.", "pooler.", "pair_head.", "output_weight_owner.", "output_bias", "query_embedding")
 _SOURCE = "source_encoder."
 _SETTINGS = ("read_from", "source_start", "target_start", "text_start", "document_end", "pooling", "generation")
-"""What is known of a folder that a task needs to know."""
+"""Entries of a folder's description that tasks use."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _pooling(path: Path, head: Mapping[str, Any]) -> dict[str, str]:
 
 
 def info_of(run: Path) -> dict[str, Any]:
-    """What a task needs to know of the model that the run to be resumed began with; the run's own folder says it."""
+    """The description of the model that the resumed run was initialized with, from the run's own folder."""
     from nlpcli.models.model_folder import DESCRIPTION, read_info
 
     info = read_info(run) if (run / DESCRIPTION).exists() else {}

@@ -96,7 +96,7 @@ class ModelPreparation:
     def _weights(self) -> Mapping[str, Any]:
         """The start's weights, for the vocabulary that is trained with."""
         start = self.start
-        assert start is not None  # `build` asks for them only where there is one
+        assert start is not None  # `build` calls this only if there is one
         weights = without_source(start.weights) if has_new_source_encoder(self.config, start) else start.weights
         if start.tokenizer is None or start.tokenizer.fingerprint == self.tokenizer.fingerprint:
             return weights

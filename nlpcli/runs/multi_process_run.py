@@ -77,7 +77,7 @@ def prepared_together(folder: Path, machine: Machine, fingerprint: str) -> Machi
 
 
 def sharded_among(model: AnyModel, config: RunConfig, device: torch.device) -> ShardedModel | None:
-    """The model divided among the processes, where training.parallel says so and there are several.
+    """The model divided among several processes, if training.parallel is set to it.
 
     Raises: NlpcliError for settings that need whole weights in each process.
     """

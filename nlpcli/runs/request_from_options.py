@@ -156,7 +156,7 @@ def finetuning_request(given: Mapping[str, Any], *, command: str, notify: Notify
 
 
 def suite_request(given: Mapping[str, Any], task: str, *, command: str) -> Request:
-    """What `nlpcli finetune --suite` asks for of one task of the suite, but for its data."""
+    """The request of `nlpcli finetune --suite` for one task of the suite, without its data."""
     return _task_request(given, _Start(task, given.get("model"), given.get("config"), resume=False), command=command)
 
 

@@ -108,7 +108,7 @@ def _searched(data: dict[str, Any], tokens: Any, base: RunConfig | None) -> dict
 
 
 def _preset(request: Request) -> tuple[dict[str, Any], str]:
-    """What a run is based on when no file says it."""
+    """The preset of a run without a configuration file."""
     if request.base is not None and "init" in request.settings:
         return merge({}, request.base), "the defaults of the task"
     name = request.preset or request.default
@@ -148,7 +148,7 @@ def _check_device(name: str, precision: str) -> None:
 
 
 def from_the_start(request: Request, command: str = "finetune") -> Request:
-    """What a resumption asks for where the run ended before its first checkpoint: the run anew, as it was configured.
+    """The request to start a resumed run again, with its configuration, because it has no checkpoint yet.
 
     Its tokenizer is the one in its folder, unless that is the tokenizer of the model it begins with.
     Raises: NlpcliError as `resolve`.
@@ -260,7 +260,7 @@ def check_one_vocabulary(config: RunConfig, what: str) -> None:
 
 
 def warn_unused(config: RunConfig, keys: Iterable[str], listener: Listener) -> None:
-    """Says which of `keys`, which mean nothing to this kind of run, were set all the same."""
+    """Reports those of `keys` that were set although they have no effect on this kind of run."""
     default = RunConfig()
     names = [key.split(".") for key in keys]
     changed = [

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def forecast(request: Request, listener: Listener, *, finetunes: bool) -> Forecast:
-    """The forecast of the run that `request` asks for. finetunes: by `finetune`, else by `pretrain`.
+    """The forecast of a requested run. finetunes: by `finetune`, else by `pretrain`.
 
     Raises: NlpcliError as these do, for wrong settings or data.
     """

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class Search:
     """Beam search; with `sample` set, sampling of `n_best` translations instead.
 
-    What is None is as the model says: `beam_size` and `length_penalty` those it was measured with in training, the beam
-    at least `n_best` wide; of a model from a Hugging Face folder, everything its decoding settings say. Where it says
-    nothing, nothing is limited.
+    None means the model's own value: `beam_size` and `length_penalty` as in its evaluations in training, with a beam of
+    at least `n_best`; for a model from a Hugging Face folder, its decoding settings. Without such a value, there is no
+    limit.
     """
 
     beam_size: int | None = None

@@ -31,7 +31,7 @@ def is_json(path: str, format: str, field: str | None) -> bool:
 
 
 def check_field(format: str, field: str | None) -> None:
-    """Raises: NlpcliError for a field of JSON where the format says that lines are plain."""
+    """Raises: NlpcliError for a JSON field if the format is plain lines."""
     if field is not None and format not in ("auto", "jsonl"):
         raise NlpcliError(f"--field and --format {format} can't be used together", hint="use only one of them")
 

@@ -24,7 +24,8 @@ def text_metrics(
     memory: str = "",
     streams: int = 1,
 ) -> dict[str, float]:
-    """Loss, perplexity per token, word and byte, and bits per byte of the text in `shards`; `signatures` says how.
+    """Loss, perplexity per token, word and byte, and bits per byte of the text in `shards`; `signatures` has their
+    signatures.
 
     losses: the `Loss` parts that together cover the text once; window, stride, memory, streams: how it was cut and what
     was remembered, see `Protocol`.

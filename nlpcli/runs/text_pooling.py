@@ -71,7 +71,7 @@ class InferredParagraph:
 
 
 def sif_of(body: Backbone) -> SmoothInverseFrequency:
-    """Raises: NlpcliError for a model that does not know how frequent words are."""
+    """Raises: NlpcliError for a model without word frequencies."""
     if body.token_frequencies is None:
         raise NlpcliError(
             "the pooling sif needs the frequencies of words, which this model does not have",

@@ -158,7 +158,7 @@ def _trainer(run: TrainingRun, prepared: PreparedTraining, kind: type[TrainerT])
 
 
 def _built(prepared: PreparedTraining, config: RunConfig) -> AnyModel:
-    """The model, whose layers are computed as `config` says."""
+    """The model, with activation checkpointing and compilation as in `config`."""
     import torch
 
     from nlpcli.models.layer_groups import compile_layers

@@ -190,7 +190,7 @@ def _torch_translator(job: Translating, warn: Callable[[str], None]) -> LineTran
         from nlpcli.decoding.ensemble import Ensemble
 
         others = [_member(path, loaded, str(device)) for path in job.ensemble]
-        found = cast("TranslationModel", Ensemble([found, *others]))  # it has all that is asked of it here
+        found = cast("TranslationModel", Ensemble([found, *others]))  # it has all methods that are used here
     return Translator(
         found, loaded.tokenizer.for_targets(), _settings(job, loaded, generation), device=device, warn=warn,
         source_tokenizer=loaded.source_tokenizer or loaded.tokenizer,
@@ -238,7 +238,7 @@ def fast_folder(job: Translating, notify: Callable[[str], None]) -> Path | None:
     """The folder that CTranslate2 translates with; None where PyTorch translates. `notify` gets the name of the engine.
 
     Nothing here imports PyTorch but a conversion, so that a translation starts in a fraction of a second.
-    Raises: NlpcliError where CTranslate2 is asked for and lacks something, naming it.
+    Raises: NlpcliError if CTranslate2 is requested and lacks something, naming it.
     """
     check_threads(job.threads)
     if job.engine == TORCH:

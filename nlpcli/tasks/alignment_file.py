@@ -33,7 +33,7 @@ class WordLinks:
 
     @property
     def fingerprint(self) -> str:
-        """Tells these links from others."""
+        """Identifies these links."""
         return hashlib.sha256(self.starts.tobytes() + self.pairs.tobytes()).hexdigest()[:16]
 
     @classmethod

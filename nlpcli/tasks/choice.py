@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Choice(Task[RowsItem, RowsBatch, Tensor]):
-    """See the module. style: how the data says which candidate is right, a key of `STYLES`."""
+    """See the module. style: the data's format for the correct candidate, a key of `STYLES`."""
 
     name: ClassVar[str] = "choice"
     columns: ClassVar[frozenset[str]] = TEXT_COLUMNS | {"choices"}

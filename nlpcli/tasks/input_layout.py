@@ -37,8 +37,8 @@ _DOUBLED = ("roberta", "xlm-roberta", "mpnet", "longformer", "bart")
 class Layout:
     """The special tokens before, between and after texts. segments: of each text, and of what stands after the last.
 
-    summary: which state stands for the text, see `nlpcli.models.heads.pooled`. empty: what is read where there is
-    nothing else. sentences: for a model that tells the sentences of a text apart, of which each ends with the token
+    summary: which state stands for the text, see `nlpcli.models.heads.pooled`. empty: the input for an
+    empty text. sentences: for a model that distinguishes the sentences of a text, each of which ends with the token
     that is also `end`.
     """
 
@@ -52,7 +52,7 @@ class Layout:
 
     @classmethod
     def of(cls, model: ModelConfig, special: SpecialTokens, info: Mapping[str, Any]) -> Layout:
-        """What a model was pretrained with, or tuned with elsewhere, which `info` says then.
+        """The layout of a model's pretraining, or of its fine-tuning in another program, which is then in `info`.
 
         Raises: NlpcliError for a tokenizer without the tokens it needs.
         """

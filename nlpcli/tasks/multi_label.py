@@ -182,7 +182,7 @@ class MultiLabel(Task[RowsItem, RowsBatch, torch.Tensor]):
         return pairs, {**stored, "accuracy": ("label-sets-accuracy", {})}
 
     def _all_labels(self, references: Sequence[Sequence[str]]) -> list[str]:
-        """The labels that the task knows, and behind them those that only the data has."""
+        """The labels of the task, followed by those that only the data has."""
         return [*self.labels, *sorted({label for labels in references for label in labels} - set(self.labels))]
 
     def displayed(self, example: Example, prediction: Prediction) -> tuple[str, str]:

@@ -5,8 +5,8 @@ model's output layer and differ in their prefixes; tasks with heads share the bo
 
     L = Σ_k w_k · (n_k / n) · L_k
 
-with L_k the task's own mean loss over its part of the batch, n_k of n examples, so that rates and weights w_k both say
-how much a task counts.
+with L_k the task's own mean loss over its part of the batch, n_k of n examples, so that rates and weights w_k both
+determine the influence of a task.
 """
 
 from __future__ import annotations

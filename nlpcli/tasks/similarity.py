@@ -58,7 +58,7 @@ class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
     answer: ClassVar[str] = "score"
     mixes: ClassVar[bool] = False
     use: ClassVar[str] = "nlpcli embed --model {run} FILE"
-    ranks: bool = True  # where labels were learned, which an instance knows
+    ranks: bool = True  # whether it was trained with labels; set on the instance
     options: ClassVar[frozenset[str]] = frozenset(
         {"pooling", "layers", "product", "objective", "minimum", "maximum", "margin", "scale"}
     )
@@ -130,7 +130,7 @@ class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
         return "scores"
 
     def score_in(self, example: Example) -> float:
-        """How alike the texts are, from 0 to 1 where the task knows the range; without label they belong together.
+        """The similarity of the texts, from 0 to 1 if the task has a range; without a label, they are similar.
 
         Raises: NlpcliError for a label that is neither known nor a number.
         """

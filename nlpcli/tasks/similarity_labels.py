@@ -81,7 +81,7 @@ def _objective_for(examples: Sequence[Example]) -> str:
 
 
 def _alike(labels: set[Any]) -> list[str]:
-    """The labels that say that two texts are alike; the greater one of two numbers."""
+    """The labels for similar texts; the greater one of two numbers."""
     numbers = {number_in(label): label for label in labels}
     known = [number for number in numbers if number is not None]
     if len(known) == len(numbers) == 2:

@@ -19,7 +19,7 @@ from nlpcli.data.tag_schemes import (
 )
 from nlpcli.errors import NlpcliError, nearest
 
-_UNCHANGED = ("BIO", "IOBES", "BILOU")  # the first prefix says that an entity begins, so that every tag has one meaning
+_UNCHANGED = ("BIO", "IOBES", "BILOU")  # a prefix marks the start of an entity, so that each tag has one meaning
 _NEARLY_ALL = 0.95  # of the words' tags: the others are taken for slips
 _SHOWN = 5
 _LETTERS = {"BIO": "BI", "IOBES": "BIES", "BILOU": "BILU"}
@@ -40,7 +40,7 @@ class Tags:
         """The tags of training examples, and remarks on them.
 
         scheme: the one to write them in, `none` for tags that mark no entities; `auto`: that of the examples, BIO for
-        IOB1, IOE1 and IOE2, where the tag of a word says no more than which entity goes on, or ends.
+        IOB1, IOE1 and IOE2, where the tag of a word alone does not mark the start of an entity.
 
         Raises: NlpcliError, naming the place, for examples without tags, with one tag only, for a scheme that the tags
             don't follow, and, with `auto`, for the few tags that mark no entities where nearly all others do.

@@ -48,8 +48,8 @@ class TagItem:
 
 @dataclass
 class TagBatch:
-    """rows; the words that are tagged as their row and position, (words,) each, and as many of each item as
-    `counts` says; targets (words,), -1 where it is not known, or None."""
+    """rows; the words that are tagged as their row and position, (words,) each, `counts` of
+    them for each item; targets (words,), -1 for an unknown tag, or None."""
 
     rows: Rows
     row: Tensor

@@ -115,12 +115,12 @@ OutputT = TypeVar("OutputT")
 class Task(TrainingDefaults, ABC, Generic[ItemT, BatchT, OutputT]):
     """A task with its labels: made out of training examples by `create`, or out of model.yaml by `restore`.
 
-    What training, `predict`, `evaluate` and the model card need to know of one task stands on its class:
+    The class has all that training, `predict`, `evaluate` and the model card need of a task:
 
     options: the settings of the configuration's `head` that `create` takes. columns: those of the data that are read.
     json_format: the format of a file that ends in .json. by_words: whether an example is a list of words instead of a
     text or two. answer: the key of a prediction that holds what is predicted. ranks: whether `line` gives as many
-    answers as `top` says. kinds: of models that the task can use. has_confusion: whether `compared_labels` gives a
+    answers as `top`. kinds: of models that the task can use. has_confusion: whether `compared_labels` gives a
     confusion matrix.
     possible_measures: the names of all metrics, whatever the labels turn out to be, the deciding one first.
     """
@@ -201,8 +201,8 @@ class Task(TrainingDefaults, ABC, Generic[ItemT, BatchT, OutputT]):
 
     @abstractmethod
     def check(self, example: Example) -> None:
-        """Raises: UnknownLabel, naming its place, for an example whose label the task doesn't know, and another
-        NlpcliError for one that is no label of such a task at all."""
+        """Raises: UnknownLabel, naming its place, for an example with an unknown label, and another
+        NlpcliError for a label that is invalid for such a task."""
         ...
 
     @abstractmethod
@@ -228,7 +228,7 @@ class Task(TrainingDefaults, ABC, Generic[ItemT, BatchT, OutputT]):
 
     @abstractmethod
     def prediction(self, example: Example, items: Sequence[ItemT], outputs: Sequence[OutputT]) -> Prediction:
-        """What the outputs for an example's items say of it."""
+        """The prediction for an example from the outputs for its items."""
         ...
 
     @abstractmethod

@@ -109,7 +109,7 @@ with a width of their own are ELECTRA's, wherever they come from; BigBird's is t
 
 
 def head_family(context: Context) -> str:
-    """The family after which heads are made: as the architecture says it, or else where the model was read from."""
+    """The family whose heads are used: that of the architecture, or else of the folder that the model was read from."""
     return context.model.head_style or context.info.get("read_from", "")
 
 
@@ -157,7 +157,7 @@ def prediction(context: Context) -> dict[str, Any]:
 
 
 def side(context: Context, layers: str, which: str | None = None) -> dict[str, Any]:
-    """The settings that say whose states a head reads; `which` of an encoder-decoder's stacks, None: the usual one."""
+    """The settings that select the states for a head; `which` of an encoder-decoder's stacks, None: the usual one."""
     settings: dict[str, Any] = {"layers": layers}
     if context.model.kind == "encoder-decoder":
         start = context.info.get("target_start") or [context.tokenizer.special.bos]

@@ -1,8 +1,8 @@
 """Text to text: any task whose input and output are texts.
 
 p(y | x) = Π_t p(y_t | y_<t, x), trained by cross-entropy; a prefix before x names the task (Raffel et al.
-2020, section 2.4): `summarize: `, `cola sentence: `. A decoder reads x and y in one stream, after words that ask for y,
-such as GPT-2's `TL;DR:` (Radford et al. 2019, section 3.6), the prefix "{text} TL;DR:" here; only y is learned.
+2020, section 2.4): `summarize: `, `cola sentence: `. A decoder reads x and y in one stream, with a prompt for y between
+them, such as GPT-2's `TL;DR:` (Radford et al. 2019, section 3.6), the prefix "{text} TL;DR:" here; only y is learned.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ class TextItem:
 class TextToText(Task[TextItem, PairBatch, list[int]]):
     """See the module.
 
-    wording: how the task is put. generator: writes the outputs; whoever asks for outputs sets it first. cut_sources,
-    cut_targets: how many texts of those encoded were longer than allowed and lost their ends.
+    wording: the prompt of the task. generator: writes the outputs; a caller that needs outputs sets it first.
+    cut_sources, cut_targets: how many texts of those encoded were longer than allowed and lost their ends.
     """
 
     name: ClassVar[str] = "text-to-text"

@@ -118,7 +118,7 @@ class Translation(TrainingDefaults):
 
     @property
     def fingerprint(self) -> str:
-        """Tells the training data, links included, from others."""
+        """Identifies the training data, word alignments included."""
         own = self.train.fingerprint
         return own if self.links is None else f"{own}+{self.links.fingerprint}"
 

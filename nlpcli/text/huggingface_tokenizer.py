@@ -72,7 +72,7 @@ class HuggingFaceModel:
         with library_errors():
             all_ids, all_spans = encode_by_library(self._core, texts)
         blanks = self._blanks
-        if blanks:  # the library says of a lone mark of a space that it stands for the character behind the space
+        if blanks:  # the library gives a lone space mark the offsets of the character after the space
             for ids, spans in zip(all_ids, all_spans, strict=True):
                 if not blanks.isdisjoint(ids):
                     for place, id_ in enumerate(ids):

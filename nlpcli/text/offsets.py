@@ -21,7 +21,7 @@ _STRETCH = re.compile(r"[\x00-\x7f]+(?![^\x00-\x7f])|[\x00-\x7f]?[^\x00-\x7f]+")
 
 
 def encode_by_library(core: Core, texts: Sequence[str]) -> Encoded:
-    """What the `tokenizers` library says of both."""
+    """Ids and offsets from the `tokenizers` library."""
     found = core.encode_batch(texts, add_special_tokens=False)
     return [one.ids for one in found], [one.offsets for one in found]
 

@@ -18,9 +18,9 @@ class SpecialTokens:
 
     The *spelling* of a special token in a text is text like any other: encoding never gives these ids.
 
-    Roles may share an id, as bos and cls do in BERT. A role that a tokenizer from elsewhere doesn't have is named in
-    `absent` and has the id of another; `check` asks for one that is needed. `spellings`: (id, spelling) of special ids
-    that are not called `<role>`, or that have no role.
+    Roles may share an id, as bos and cls do in BERT. A role that another program's tokenizer lacks is named in
+    `absent` and has the id of another role; `check` refuses a missing role that is needed. `spellings`: (id, spelling)
+    of special ids that are not called `<role>`, or that have no role.
     """
 
     pad: int = 0

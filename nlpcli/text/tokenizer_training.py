@@ -24,7 +24,7 @@ class CharacterSettings:
     """How characters are treated before a text is cut into tokens.
 
     normalization, lowercase: see `nlpcli.text.normalization`. coverage: the share of all characters of the training
-    text that the tokenizer knows; the rarest ones are left out.
+    text that the tokenizer covers; the rarest ones are left out.
     """
 
     normalization: str = "identity"

@@ -28,7 +28,7 @@ def library_errors() -> Iterator[None]:
 
 
 def check_rules(content: Mapping[str, Any]) -> None:
-    """Raises: NlpcliError where the rules of a `tokenizer.json` could ask for more memory than any machine has."""
+    """Raises: NlpcliError if the rules of a `tokenizer.json` could need more memory than any machine has."""
     for name in ("normalizer", "decoder"):
         growth = 1
         for part in _parts(content.get(name)):

@@ -60,7 +60,7 @@ def _in_process(work: Work, texts: Iterable[str], settings: Mapping[str, Any]) -
     assert child.stdin is not None and child.stdout is not None
     try:
         job = {"module": work.__module__, "work": work.__qualname__, "settings": dict(settings)}
-        with contextlib.suppress(BrokenPipeError):  # it has already ended; why, it says
+        with contextlib.suppress(BrokenPipeError):  # it has already ended; it reports the reason itself
             _send(child.stdin, [json.dumps(job)])
             _send(child.stdin, texts)
             child.stdin.write(_LENGTH.pack(_END))
@@ -106,7 +106,7 @@ def main(parent: int) -> None:
         work = getattr(importlib.import_module(job["module"]), job["work"])
         texts = iter(lambda: _receive(pipe), None)
         status, result = 0, work(texts, job["settings"])
-    except BaseException as error:  # of the libraries' too, which know no better
+    except BaseException as error:  # some libraries raise it too
         status, result = _FAILED, (str(error) or type(error).__name__).encode("utf-8", "replace")
     os.close(0)
     pipe.close()

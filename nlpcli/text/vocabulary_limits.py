@@ -1,4 +1,4 @@
-"""How much a training text can give, and the errors that say so, the same for every kind."""
+"""The largest vocabulary that a training text allows, and the errors beyond it, the same for every kind."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class MemoryRehearsal(Trainer):
     """A run that takes the largest of its first epoch's steps, to see what memory they need. Nothing of it stays."""
 
     def measure(self) -> MemoryUse:
-        """Raises: whatever says that memory ran out (`nlpcli.errors.is_out_of_memory`)."""
+        """Raises: any out-of-memory error (`nlpcli.errors.is_out_of_memory`)."""
         device = self.machine.device
         torch.manual_seed(self.settings.seed)
         self.state.start_clock()

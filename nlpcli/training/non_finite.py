@@ -133,7 +133,7 @@ class _Step:
 
 
 def _sent(values: Tensor) -> tuple[Tensor, torch.cuda.Event]:
-    """A copy of `values` on its way to the CPU, and what says when it is there; nothing waits for it."""
+    """An asynchronous copy of `values` to the CPU, and the event of its completion."""
     host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     host.copy_(values, non_blocking=True)
     ready = torch.cuda.Event()

@@ -31,8 +31,8 @@ def make_optimizer(
     to the size of AdamW's (Liu et al. 2025, section 2.2). sgd: w ← w - lr · (gradient + weight_decay · w). asgd: the
     same; the average of its weights is `nlpcli.training.weight_averaging.TriggeredAverage`.
 
-    scales: what each parameter's learning rate is multiplied with (`nlpcli.models.layer_groups.layer_scales`), 1 for
-    all when None. The groups of the optimiser say theirs under `scale`; whoever sets `lr` multiplies.
+    scales: a factor of each parameter's learning rate (`nlpcli.models.layer_groups.layer_scales`), None: 1 for all.
+    Each group of the optimizer has its factor under `scale`; code that sets `lr` multiplies with it.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if settings.optimizer in ("sgd", "asgd"):

@@ -9,7 +9,7 @@ _SCHEDULER = Path("/proc/thread-self/schedstat")
 
 
 def waited() -> float:
-    """Seconds in which this thread could have computed, but another one had its processor; 0 where nothing says so.
+    """Seconds in which this thread was ready but waited for a processor; 0 if the system does not report it.
 
     Linux counts them in /proc/thread-self/schedstat (kernel documentation, scheduler/sched-stats).
     """

@@ -1,4 +1,4 @@
-"""The training loop: batches in, steps done, progress kept. It knows neither the model nor the task."""
+"""The training loop: takes batches, makes steps, records progress. It does not depend on the model or the task."""
 
 from __future__ import annotations
 

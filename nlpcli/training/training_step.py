@@ -76,7 +76,7 @@ class TrainingStep:
             progress.learning, progress.flops_per_token = learning, 0.0
 
     def _gradients(self, share: Share, count: int, tokens: int) -> tuple[float, Tensor]:
-        """As `_backward`. Where memory runs out and settings.fit_memory says so, batches are divided from here on.
+        """As `_backward`. If memory runs out and settings.fit_memory is set, batches are divided from here on.
 
         The step begins again then, with the random numbers it began with.
         """

@@ -102,7 +102,7 @@ class TriggeredAverage(WeightAverage):
 
 
 def average_of(model: nn.Module, settings: TrainingConfig) -> WeightAverage | None:
-    """The average that the settings ask for."""
+    """The average of the settings; None without one."""
     if settings.optimizer == "asgd":
         return TriggeredAverage(model, settings.nonmonotone_interval)
     return RunningAverage(model, settings.ema_decay) if settings.ema_decay else None

@@ -2,7 +2,7 @@
 
 Whatever attends fills the same form: the heads of a Transformer's layers, the one alignment of a recurrent translator,
 the words of a sentence and the sentences of a document, the matrix that a linear attention implies, a pattern. Drawings
-know nothing of models.
+do not depend on models.
 """
 
 from __future__ import annotations

@@ -341,7 +341,7 @@ def _numbered(kind: str, name: int | str) -> str:
 
 
 def _heading(site: Site) -> str:
-    """A site's title; of which layer and head it is, too, where there is one map and no grid that says so."""
+    """A site's title; with its layer and head if there is only one map."""
     parts = [site.title or site.name]
     if len(site.layers) == len(site.heads) == 1 and site.name != "pattern":
         parts += [_numbered("layer", site.layers[0]), _numbered("head", site.heads[0])]

@@ -1,4 +1,4 @@
-"""Attention as a page: one HTML file that holds its numbers, styles and scripts and asks nothing of a network.
+"""Attention as a page: one HTML file that contains its numbers, styles and scripts and needs no network.
 
 The page has three views: lines between the tokens, a grid of all heads, and a matrix; of a model that attends to the
 words of each sentence also the text itself, on the colors of the weights. Its parts are the files of the folder `page`,

@@ -1,4 +1,4 @@
-"""HTML pages that hold their numbers, styles and scripts, ask nothing of a network and run no other script.
+"""HTML pages that contain their numbers, styles and scripts, need no network and run no other script.
 
 A page's parts are the files of a folder beside this module. A Content-Security-Policy names its script and style by
 their SHA-256, and what was read enters it as text or as JSON only.

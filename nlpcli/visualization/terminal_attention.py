@@ -43,7 +43,7 @@ def draw(
 
     Rows are queries, columns keys. All weights of a site share one scale, from 0 to the largest, rounded up. `view`:
     "matrix" draws every matrix in full, "grid" all of them small, "auto" up to four of a site in full, or the words of
-    sentences as a text, which "text" asks for. `links` lists below each full matrix which keys every query attends to
+    sentences as a text, like "text". `links` lists below each full matrix which keys every query attends to
     most. Without `color` there are no escape sequences; without `unicode` all is ASCII.
     Raises: NlpcliError for another view, and for "text" where there are no words of sentences.
     """
@@ -80,7 +80,7 @@ def draw_matrix(
     """Any matrix of numbers (n, m) with its labels, in the form of `draw`; numbers below 0 have a hue or a sign.
 
     Whole numbers of up to two digits stand in their cells where there is room. Of a matrix that is too large for the
-    width, only every second (third, …) row and column is drawn, and a note says so.
+    width, only every second (third, …) row and column is drawn, with a note.
     """
     values = np.asarray(values, dtype=np.float32)
     ink, width = Ink(color, unicode), max(width, NARROWEST)

@@ -184,7 +184,7 @@ def _overview(values: np.ndarray, rows: Axis, columns: Axis, scale: Scale, width
 
 
 def _room(rows: Axis, width: int) -> int:
-    """Columns for two numbers of rows and, where they don't say it all, a token."""
+    """Columns for two row numbers and, unless the numbers are the names, a token."""
     numbers = 2 * len(rows.name(len(rows.labels) - 1)) + 1
     token = 0 if rows.numbered else 1 + max(map(cells, rows.labels))
     return max(5, min(numbers + token, 24, width // 4))

@@ -152,7 +152,7 @@ def _seeds(job: Comparing, variant: Variant, first: int) -> list[int]:
 
 
 def _base(job: Comparing, grid: GridConfig, first: Variant, common: Mapping[str, Any], out: Path) -> Cell:
-    """The run that changes nothing; where the base alone is none, because an axis says what is learnt, the first."""
+    """The run without changes; if the base alone is incomplete, because an axis sets the task, the first run."""
     for variant in (Variant("base", {}), first):
         requested = merge(merge({}, common), variant.change)
         try:
@@ -246,7 +246,7 @@ def _extended(grid: Path, name: object) -> tuple[Path | None, str | None]:
 
 
 def _finetuning(task: str, init: str | None, base: Path | str | None, settings: dict[str, Any]) -> dict[str, Any]:
-    """What a task is trained with unless the grid says otherwise: as `nlpcli finetune` does."""
+    """The training settings of a task, unless the grid changes them: those of `nlpcli finetune`."""
     from nlpcli.runs.finetuning.finetune import default_preset, defaults
 
     task = TASKS.check(task)

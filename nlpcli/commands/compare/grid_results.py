@@ -22,7 +22,7 @@ FINISHED, PARTLY, FAILED, OPEN = "finished", "partly", "failed", "open"
 
 _COSTS = ("parameters", "tokens", "seconds", "flops", "step")
 _DERIVED = ("loss", "word_perplexity", "bits_per_byte")
-"""Measures that say the same as perplexity, or as perplexity per byte."""
+"""Measures that are functions of perplexity, or of perplexity per byte."""
 TEST = "test_bleu"
 
 

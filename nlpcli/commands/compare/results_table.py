@@ -26,7 +26,7 @@ _Place = TypeVar("_Place")
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text under headings; `groups` says of each line to which group it belongs, `best` which cells are best.
+    """Cells of text under headings; `groups` has the group of each line, `best` the best cells.
 
     numeric: which columns are set to the right. notes: sentences beneath the table.
     """
@@ -160,7 +160,7 @@ def _best(values: Mapping[_Place, float], name: str) -> list[_Place]:
 
 
 def notes(results: Results) -> list[str]:
-    """What a reader has to know beside the numbers."""
+    """Notes below the numbers."""
     lines = []
     for row in results.failed:
         seeds = f" after {counted(len(row.seeds), 'finished seed')}" if row.status == PARTLY else ""
@@ -369,7 +369,7 @@ def as_csv(results: Results) -> str:
 
 
 def _columns(results: Results, taken: set[str]) -> dict[str, str]:
-    """Heading -> column, of the settings that no axis tells already; no two columns have one name."""
+    """Heading -> column, of the settings that are not on an axis; the names of columns are unique."""
     columns: dict[str, str] = {}
     for name in results.headings:
         if all(row.labels.get(name) == _in_full(results, row, name) for row in results.rows):

@@ -2,7 +2,7 @@
 
     t = (x̄ - ȳ) / √(s_x² / n_x + s_y² / n_y), with the degrees of freedom of Welch and Satterthwaite
 
-The test asks whether the means of trainings with all seeds differ; the paired bootstrap asks about test sentences.
+The test is about the means over all training seeds; the paired bootstrap is about test sentences.
 Sources: Welch 1947; Holm 1979.
 """
 

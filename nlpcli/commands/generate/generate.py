@@ -31,8 +31,8 @@ class Generating:
 
     `model` None stands for the newest run; `greedy` takes the most probable token each time, otherwise tokens are
     sampled; `stop` are texts that end a continuation, which then ends before them; `rows` continuations are written at
-    once, which changes the speed only. What is None is as a model's Hugging Face folder says; where it says nothing, a
-    continuation has up to 200 tokens and nothing else is limited.
+    once, which changes the speed only. None means the value of the model's Hugging Face folder; without one, a
+    continuation has up to 200 tokens and no other limit.
     """
 
     model: Path | LoadedModel | None = None
@@ -211,7 +211,7 @@ class Generator:
 
 
 def stopper(tokenizer: Tokenizer, prefix: Sequence[int], stops: Sequence[str]) -> Stop:
-    """Tells from the ids added to a prefix whether one of the texts `stops` has just been written."""
+    """Checks from the ids after a prefix whether one of the texts `stops` has just been written."""
     from nlpcli.decoding.stop_conditions import Stop
 
     before = prefix[-CONTEXT:]

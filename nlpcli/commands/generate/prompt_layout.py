@@ -63,7 +63,7 @@ class Layout(Protocol):
 
     tokenizer: Tokenizer
     room: int  # most tokens that are read
-    start: list[int]  # what the decoder reads before it knows anything
+    start: list[int]  # the first tokens of the decoder
 
     def ask(self, context: str, candidates: Sequence[str]) -> Completions: ...
 

@@ -27,7 +27,7 @@ KINDS: Mapping[str, str] = {
 }
 """What can be inspected, and how it is called."""
 
-_FOREIGN = (  # beginnings of files that are no text, beside those that `check_text` knows
+_FOREIGN = (  # first bytes of files that are not text, in addition to those of `check_text`
     (b"PK\x03\x04", "an archive (zip, or weights saved by torch.save)"),
     (b"\x80\x02", "a pickle"), (b"\x80\x03", "a pickle"), (b"\x80\x04", "a pickle"), (b"\x80\x05", "a pickle"),
     (b"\x7fELF", "a program"), (b"GGUF", "a GGUF file"),

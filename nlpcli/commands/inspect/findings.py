@@ -11,7 +11,7 @@ Row = Sequence[str]
 
 @dataclass(frozen=True)
 class Section:
-    """A part of what a reader sees: rows of cells under `headings`, or without them a name and what there is to say.
+    """A part of the output: rows of cells under `headings`, or, without headings, a name and its value.
 
     Of a table's cells, those of columns that hold only numbers are set to the right.
     """
@@ -31,7 +31,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a reader should know of.
+    """A problem or remark about the inspected data.
 
     name: for programs. text: what it is, in words. problem: whether it is certainly wrong (`--strict` fails on it), or
     only worth a look. lines: the numbers of all lines where it is. count: of these lines, or of whatever was counted.

@@ -18,7 +18,7 @@ import numpy as np
 LIMIT = 6.0
 """|z| from which on a pair is an outlier."""
 
-_SPAN = 4.0  # |z| beyond it is not more unlikely: a wrong pair says little more than that it is wrong
+_SPAN = 4.0  # larger |z| count as this: how wrong a wrong pair is does not matter
 _NARROW = 0.05  # no deviation is smaller, as between copies
 _NUMBERS = 2.0  # what other numbers on both sides add
 _PROOF = 4.0  # times the root of the number of lines: by how much the wrong way must be worse
@@ -59,7 +59,7 @@ def parting(
     So a few lines that are missing in one place are found; what is missing in several is not. source, target: lengths;
     the others: a hash of the numbers in each line, equal where there are none.
 
-    None: where neither lengths nor numbers say enough.
+    None if neither lengths nor numbers are enough evidence.
     """
     if len(source) > len(target):
         return parting(target, source, target_numbers, source_numbers)

@@ -181,7 +181,7 @@ def _shape(config: ModelConfig, skipped: set[str]) -> dict[str, Any]:
 
 
 def _objective(path: Path) -> str | None:
-    """What a run's configuration beside the model says it was trained on."""
+    """The training objective in the run's configuration beside the model."""
     from nlpcli.config.loading import load_yaml
     from nlpcli.runs.run_folder import CONFIG
 
@@ -192,14 +192,14 @@ def _objective(path: Path) -> str | None:
 
 
 def _pooling(path: Path, info: Mapping[str, Any]) -> str | None:
-    """How the model makes vectors of texts, where it or its folder says so."""
+    """The pooling of the model for vectors of texts, if it or its folder has one."""
     from nlpcli.convert.sentence_transformers_in import sentence_settings
 
     if (info.get("head") or {}).get("kind") == "vector":
         return info["head"].get("pooling")
     try:
         return sentence_settings(path).pooling
-    except NlpcliError:  # `nlpcli embed` says what can't be done
+    except NlpcliError:  # `nlpcli embed` reports the reason
         return None
 
 

@@ -53,7 +53,7 @@ def part_of(name: str, kind: str = "encoder") -> str:
 def parameters_by_part(model: nn.Module, kind: str = "encoder") -> dict[str, int]:
     """How many parameters each part has, shared matrices in the first place only; together they are all there are.
 
-    What no name tells is counted by its depth, as `nlpcli.models.layer_groups.depth_groups` says it.
+    Parameters without a known name are counted by depth, see `nlpcli.models.layer_groups.depth_groups`.
     """
     depth = {id(p): group.name for group in depth_groups(model) for p in group.parameters}
     found: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The tensors in a safetensors file: what the header says of each, and their numbers on demand."""
+"""The tensors in a safetensors file: their header entries, and their values on demand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat1
 
 @dataclass(frozen=True)
 class Tensor:
-    """What the header of a file says of a tensor."""
+    """The entry of a tensor in a file's header."""
 
     name: str
     dtype: str

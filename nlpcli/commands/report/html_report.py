@@ -158,7 +158,7 @@ def _last(last: bool) -> str:
 
 
 def _visible(text: str) -> str:
-    """Without what HTML doesn't know as a character."""
+    """The text without characters that are invalid in HTML."""
     kept = (character if character in "\t\n" or character >= " " else "\ufffd" for character in text)
     return "".join("\ufffd" if "\ud800" <= character <= "\udfff" or "\x7f" <= character <= "\x9f" else character
                    for character in kept)  # fmt: skip

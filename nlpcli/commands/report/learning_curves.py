@@ -135,7 +135,7 @@ def _line(run: Run, number: int, name: str, x: str, kind: str) -> Line | None:
 
 
 def _places(run: Run, x: str) -> tuple[list[float], list[float]] | None:
-    """Steps and where they stand on the axis, from the beginning on; None where the run doesn't say."""
+    """Steps and their places on the axis, from the beginning on; None if the run lacks them."""
     if x == "step":
         last = float(run.step)
         return [0.0, last], [0.0, last]

@@ -19,7 +19,7 @@ from nlpcli.evaluation.count_metrics import ExampleMetric, Measurement
 from nlpcli.evaluation.score import reference_sets
 from nlpcli.training.metric_direction import higher_is_better
 
-_LEAST_PARTS = 10  # of a text, below which an interval says nothing
+_LEAST_PARTS = 10  # of a text; an interval of fewer is not meaningful
 _CLOSE = 1e-4  # relative; sums are added in another order here
 
 

@@ -1,4 +1,4 @@
-"""A run as its folder tells it: finished or not, of this version or an older one, whole or damaged."""
+"""Reads a run from its folder: finished or not, of this version or an older one, whole or damaged."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Outputs:
 class Run:
     """A run's folder, read.
 
-    name: short, and different for each run of a report. config: as `config.yaml` has it, what an older version did not
-    know filled up with defaults. lines: of metrics.jsonl. samples: of samples.jsonl. info: of model.yaml, {} before
-    weights were first kept. card: fields of the model card, {} before the end. progress: of the newest checkpoint, {}
-    where there is none. missing: sentences about what is not there.
+    name: short, and different for each run of a report. config: that of `config.yaml`, with defaults for
+    settings that an older version lacked. lines: of metrics.jsonl. samples: of samples.jsonl. info: of model.yaml, {}
+    before weights were first kept. card: fields of the model card, {} before the end. progress: of the newest
+    checkpoint, {} where there is none. missing: sentences about what is not there.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def step(self) -> int:
-        """How many steps were done, as the log or the newest checkpoint knows it, whichever is further."""
+        """The number of finished steps, in the log or the newest checkpoint, whichever is larger."""
         return max(int(self.progress.get("step") or 0), *(line["step"] for line in self.lines), 0)
 
     @property
@@ -249,7 +249,7 @@ def _outputs(path: Path) -> Outputs | None:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """The names of the folders, with as many of those above them as it takes to tell them apart."""
+    """The names of the folders, with as many parent folders as are needed to distinguish them."""
     parts = [Path(os.path.abspath(path)).parts for path in paths]
     names = [own[-1] for own in parts]
     depth = 1

@@ -134,7 +134,7 @@ def _together(runs: Sequence[Run]) -> list[str]:
 
 
 def cost_of(run: Run) -> dict[str, float | int | str | None]:
-    """What a run took; None for what it doesn't say."""
+    """The cost of a run; None for unknown parts."""
     train = [line for line in run.lines if line["kind"] == "train"]
     last: dict[str, Any] = train[-1] if train else {}
     state = run.progress if run.progress.get("step", -1) >= run.step else {}
@@ -186,7 +186,7 @@ def _add(outputs: list[Output], new: Output) -> None:
 
 
 def _more(item: dict[str, Any]) -> str:
-    """What else a sample says, in words."""
+    """The other values of a sample, in words."""
     parts = [f"{item['correct']} correct"] if "correct" in item else []
     if (predicted := item.get("predicted_label")) is not None:
         parts.append(predicted if predicted == item.get("label") else f"{predicted} (reference: {item.get('label')})")

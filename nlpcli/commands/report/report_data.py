@@ -12,7 +12,7 @@ from nlpcli.visualization.charts import Panel
 
 
 def as_dict(report: Report) -> dict[str, Any]:
-    """Everything a report tells, for JSON; what is no finite number is null."""
+    """The whole report for JSON; a number that is not finite is null."""
     runs = [
         {
             "run": str(run.path),

@@ -19,7 +19,7 @@ _SUFFIXES = {".html": "html", ".htm": "html", ".png": "png", ".svg": "svg", ".pd
 def format_of(format: str | None, out: Path | None) -> str:
     """The requested form, or the one that goes with the name of the file; without one, for a terminal.
 
-    Raises: NlpcliError for a form or a name that says none, for a form and a name that contradict each other, and for a
+    Raises: NlpcliError for an unknown format or suffix, for a format and a suffix that contradict each other, and for a
     picture without a file to write it to.
     """
     if format is None:

@@ -16,7 +16,7 @@ _LESS_PRECISE = 20  # from which on two decimals are enough
 
 
 def number(value: float, final: Final) -> str:
-    """`final`'s value or one of its ends: two decimals of what is in percent, else as many as its size asks for."""
+    """`final`'s value or one of its ends: two decimals for percentages, otherwise as many as suit its size."""
     in_percent = not _NOT_IN_PERCENT.search(final.name)
     return f"{value:.2f}" if in_percent or abs(final.value) >= _LESS_PRECISE else f"{value:.4f}"
 
@@ -37,7 +37,7 @@ def difference(paired: Paired) -> str:
 
 
 def verdict(paired: Paired) -> str:
-    """What a paired test says at the usual level of 5 %."""
+    """The result of a paired test at the usual level of 5 %, in words."""
     if paired.difference == 0:
         return "no difference"
     if paired.p_value >= 0.05:

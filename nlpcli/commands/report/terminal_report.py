@@ -182,7 +182,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -
     count = len(body[0])
     widths = [max(cells(row[i]) for row in body) for i in range(count)]
     while sum(widths) + 2 * (count - 1) > width and max(widths) > 4:
-        others = max(widths[1:], default=0)  # what stands in front says what a row is, and is cut last
+        others = max(widths[1:], default=0)  # the first column names the row, and is cut last
         place = widths.index(others, 1) if others > 12 else widths.index(max(widths))
         widths[place] -= 1
     return [
@@ -192,7 +192,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -
 
 
 def _fitted(text: str, width: int) -> str:
-    """Text in at most `width` columns; of paths the end says more."""
+    """Text in at most `width` columns; of a long path the end is kept."""
     if cells(text) <= width or "/" not in text or cells(text) != len(text):
         return cut(text, width)
     return "…" + text[len(text) - width + 1 :]

@@ -43,8 +43,8 @@ class Reading:
     none. streams: equal parts of the text that such a model reads side by side, each from its beginning; None: as many
     as in the evaluation of its training. dynamic_evaluation: the rate at which the model learns from each window after
     it was scored; None: not at all. dynamic_decay: how far each such step goes back towards the trained weights.
-    documents: how documents stand in the text, as for pretraining; None: the text is one stream for a model that knows
-    no end of documents or comes from elsewhere, and `auto` for others, which then predict the ends too.
+    documents: the format of documents in the text, as for pretraining; None: one stream for a model without a token
+    for the end of a document or from another program, `auto` for others, which then also predict the ends.
     """
 
     context: int | None = None
@@ -99,7 +99,7 @@ def perplexity_of(
 
 
 def _signed(scores: list[Score], reading: Reading) -> list[Score]:
-    """The scores with what was said about documents in their signatures."""
+    """The scores with the format of documents in their signatures."""
     if reading.documents is None:
         return scores
     cut = f"|documents:{reading.documents}|nlpcli:"
@@ -161,9 +161,9 @@ def _task(
     from nlpcli.data.shards import build_shards
     from nlpcli.objectives.clm import CausalLanguageModelling, EvaluationReading
 
-    documents = reading.documents or ("auto" if _knows_ends(loaded) else "file")
+    documents = reading.documents or ("auto" if _has_document_end(loaded) else "file")
     shards = build_shards([file], loaded.tokenizer, documents=TextSource(documents, reading.field, reading.column))
-    eos = loaded.tokenizer.special.eos if documents != "file" and _knows_ends(loaded) else None
+    eos = loaded.tokenizer.special.eos if documents != "file" and _has_document_end(loaded) else None
     stream = TokenStream(shards, eos=eos, before=text_start(loaded))
     if len(stream) < 2 or not shards.tokens:
         raise NlpcliError(f"{file}: the text has fewer than 2 tokens, so there is no token to predict")
@@ -188,7 +188,7 @@ def _streams(loaded: LoadedModel, reading: Reading) -> int:
 
 
 def _memory(loaded: LoadedModel, reading: Reading) -> str:
-    """What the signature says of the model's memory."""
+    """The model's memory in the signature."""
     return loaded.config.memory_signature if reading.memory_length is None else str(reading.memory_length)
 
 
@@ -196,7 +196,7 @@ def _name(loaded: LoadedModel) -> str:
     return f"{loaded.tokenizer.kind}-{loaded.tokenizer.vocab_size}"
 
 
-def _knows_ends(loaded: LoadedModel) -> bool:
+def _has_document_end(loaded: LoadedModel) -> bool:
     """Whether the model has learnt, from documents as they are read here, where one ends."""
     return bool(loaded.info.get("document_end", True)) and "read_from" not in loaded.info
 
@@ -220,7 +220,7 @@ def _context(loaded: LoadedModel, reading: Reading) -> int:
 
 
 def _remembers(loaded: LoadedModel, reading: Reading) -> bool:
-    """Whether a memory takes the place of overlapping windows; the model is given the one that was asked for."""
+    """Whether a memory replaces overlapping windows; sets the requested memory length of the model."""
     _check_adaptation(reading)
     if not loaded.model.has_memory:
         for name in ("memory_length", "streams"):

@@ -89,8 +89,8 @@ class PairsReport:
 def score_minimal_pairs(request: PairsRequest, *, notify: Callable[[str], None]) -> PairsReport:
     """The accuracy of a language model on minimal pairs, see `MinimalPairScores`.
 
-    A causal model is asked for Σ_t log p(x_t | x_<t) of all tokens of a sentence after the token that its texts begin
-    with; a masked language model for the pseudo-log-likelihood. Memory does not grow with the number of pairs.
+    The score of a causal model is Σ_t log p(x_t | x_<t) of all tokens of a sentence after the first token of its texts;
+    that of a masked language model is the pseudo-log-likelihood. Memory does not grow with the number of pairs.
 
     model: a folder; None stands for the newest run of a language model, whose name is passed to `notify`.
     Raises: NlpcliError for other kinds of models, sentences that are too long for one, and files that can't be read.
@@ -129,7 +129,7 @@ Encoded = tuple[Sequence[int], Sequence[int]]
 
 
 class _Scorer(Protocol):
-    """How a kind of model is asked for log-probabilities."""
+    """Computes log-probabilities with one kind of model."""
 
     loaded: LoadedModel
     protocol: str

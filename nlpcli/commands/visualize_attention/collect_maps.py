@@ -30,7 +30,7 @@ def look(
 
     A text that is too long for the model is cut; `warn` receives a message.
 
-    Raises: NlpcliError for a model that can't do what is asked, and for a text that can't be read so.
+    Raises: NlpcliError for a model that can't do what is requested, and for a text that it can't read.
     """
     looker = None
     for given in texts:
@@ -87,13 +87,13 @@ class Looker:
 
 
 def _name(path: Path) -> str:
-    """What the model in a folder is called: the folder's name, with that of the one around where it says nothing."""
+    """The name of the model in a folder: the folder's name, with its parent's if it is generic."""
     path = real_path(path)
     return "/".join(path.parts[-2:]) if path.name in _NAMELESS else path.name
 
 
 def _newest(job: Looking, notify: Callable[[str], None], root: Path = Path("runs")) -> Path:
-    """The run below `root` that was written last, of those that can do what is asked."""
+    """The newest run below `root` that can do what is requested."""
     found = newest_model(lambda info: _is_able(info, job), root)
     if found is None:
         raise NlpcliError(f"no model is given, and no run in {root}/ is suitable", hint="name a model with --model")

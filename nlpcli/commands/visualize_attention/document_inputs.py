@@ -1,4 +1,4 @@
-"""A text as a model reads it that tells its sentences apart: words of each sentence, sentences of the document."""
+"""The inputs of a model that distinguishes sentences: the words of each sentence, the sentences of a document."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def texts_of(given: Given) -> dict[str, str]:
 
 
 def laid_out(opened: Opened, given: Given) -> list[Part]:
-    """One text or two with the special tokens of the model's layout; too long ones lose their ends, which is told."""
+    """One or two texts with the special tokens of the model's layout; long texts are cut, with a warning."""
     tokenizer = opened.loaded.tokenizer
     layout = Layout.of(opened.loaded.config, tokenizer.special, opened.loaded.info)
     kept = read_texts(opened, given, layout)
@@ -70,7 +70,7 @@ def laid_out(opened: Opened, given: Given) -> list[Part]:
 
 
 def read_texts(opened: Opened, given: Given, layout: Layout) -> list[Sequence[int]]:
-    """The ids of one text or two, without special tokens around them; too long ones lose their ends, which is told."""
+    """The ids of one or two texts without special tokens; texts that are too long are cut, with a warning."""
     texts = [given.text] if given.second is None else [given.text, given.second]
     ids = layout.encode(opened.loaded.tokenizer, texts)
     room = layout.room(len(texts), opened.limit)

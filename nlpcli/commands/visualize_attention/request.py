@@ -1,4 +1,4 @@
-"""What is asked for, and what a pass through a model leaves."""
+"""The request for attention maps, and the recordings of a forward pass."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ORDERS = ("left-to-right", "random")
 class Looking:
     """Which model is looked into, and how it is to read.
 
-    model: a folder; None stands for the newest run that can do what is asked. memory: an earlier text that a model with
+    model: a folder; None: the newest run that can do what is requested. memory: an earlier text that a model with
     memory has read. order: of factorisation, of ORDERS; XLNet then shows both streams. seed: of a random order.
     gradient: gradient times attention instead of attention. label: the class whose logit is differentiated; None: the
     predicted one. part: of a model that learnt several tasks, the one that is meant.
@@ -66,7 +66,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Opened:
-    """A model ready to be looked into. task: what it was tuned for, where reading needs it; warn: is told of cuts."""
+    """An opened model. task: its fine-tuning task, if inputs depend on it; warn: receives a message for a cut text."""
 
     job: Looking
     loaded: LoadedModel
@@ -111,7 +111,7 @@ class Opened:
 class View:
     """One site as it was seen: the tokens on its sides, and for each layer the weights that it recorded.
 
-    arrange: makes (heads, n, m) of what a layer recorded, (1, heads, n, m) unless said otherwise.
+    arrange: makes (heads, n, m) from a layer's recording, which is (1, heads, n, m) unless documented otherwise.
     """
 
     name: str
@@ -152,7 +152,7 @@ def view(name: str, queries: Side, keys: Side, recorders: Sequence[Recorder], *,
 
 
 def not_possible(opened: Opened, what: str, why: str, hint: str | None = None) -> NlpcliError:
-    """`what` was asked for has no meaning for this model."""
+    """The error for a request `what` that is meaningless for this model."""
     return NlpcliError(f"{what} is not possible with {opened.loaded.path}, because {why}", hint=hint)
 
 

@@ -41,7 +41,7 @@ class Texts:
             check_opens(self.target_file)
 
     def read(self, *, warn: Callable[[str], None]) -> Iterator[Given]:
-        """Each text with its target; blank ones are left out, which `warn` is told.
+        """Each text with its target. Blank texts are left out; `warn` receives a message.
 
         Raises: NlpcliError where there are more texts than targets, or fewer, after all before it were given.
         """

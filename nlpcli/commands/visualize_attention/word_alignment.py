@@ -85,7 +85,7 @@ class Aligning:
 
 
 def parse_layer(text: str | None) -> Layer:
-    """What `--layer` says: a number, two joined by a comma, or "auto". Raises: NlpcliError for anything else."""
+    """The value of `--layer`: a number, two numbers with a comma, or "auto". Raises: NlpcliError for anything else."""
     if text is None or text == AUTO:
         return text
     parts = text.split(",")

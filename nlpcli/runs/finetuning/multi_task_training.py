@@ -136,7 +136,7 @@ def _mixed(
     config: RunConfig,
     listener: Listener,
 ) -> Any:
-    """All training examples, drawn as the mixture says."""
+    """All training examples, sampled with the rates of the mixture."""
     from nlpcli.tasks.multi_task import Mixture, mixing_rates
 
     parts = [sets[name].part(task) for name, task in tasks.items()]
@@ -281,9 +281,9 @@ def choose_part(info: Mapping[str, Any], model: nn.Module, name: str | None) -> 
 
 
 def part_of(info: Mapping[str, Any], name: str | None) -> dict[str, Any]:
-    """What model.yaml would say of the task `name` alone; all of it for None.
+    """The contents that model.yaml would have for the task `name` alone; all of it for None.
 
-    Raises: NlpcliError for a name the model doesn't know, and when one of several heads has to be chosen.
+    Raises: NlpcliError for a name that the model doesn't have, and when one of several heads has to be chosen.
     """
     parts = info.get("parts") or {}
     if name is None:

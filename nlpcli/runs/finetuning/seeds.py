@@ -99,7 +99,7 @@ def _finetune_seeds(request: Request, out: Path, count: int, listener: Listener)
 def _of_seed(request: Request, run: Path, seed: int, *, started: bool) -> Request:
     """The request for one seed's run, which begins anew where it was stopped before its first checkpoint.
 
-    A seed without a checkpoint is trained, where the call doesn't say how because it resumes, as the others were.
+    With --resume, a seed without a checkpoint is trained with the settings of the other seeds.
     """
     from nlpcli.models.model_folder import TOKENIZER
 
@@ -133,7 +133,7 @@ def _check_seeds(out: Path | None) -> Path:
 
 def _first_seed(request: Request) -> int:
     if request.resume:
-        assert request.out is not None  # as `_check_seeds` says
+        assert request.out is not None  # see `_check_seeds`
         numbers = [parse_int(path.name.removeprefix("seed-")) for path in request.out.glob("seed-*")]
         return min((number for number in numbers if number is not None), default=1)
     return resolve(request).training.seed

@@ -275,7 +275,7 @@ def _task_of(
 class Measured:
     """A model's loss and scores on the dev set; `dev_outputs` contains its predictions.
 
-    The loss is that of examples whose label the task knows.
+    The loss is that of examples with a label of the task.
     """
 
     def __init__(

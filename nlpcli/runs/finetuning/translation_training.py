@@ -268,7 +268,7 @@ class DevTranslations:
         from nlpcli.decoding.line_translator import TranslatorSettings
         from nlpcli.evaluation.bleu import Bleu
 
-        Bleu(tokenize=config.decoding.bleu_tokenize)  # an unknown tokenizer is told now, not after an epoch
+        Bleu(tokenize=config.decoding.bleu_tokenize)  # refuses an unknown tokenizer now, not after an epoch
         pairs = [pair for pair in read_parallel(*config.data.dev) if pair[0].strip()]
         training = config.training
         count = min(len(pairs), training.bleu_sentences or training.samples)
@@ -338,9 +338,9 @@ def _check_positions(config: RunConfig, dev: np.ndarray) -> None:
 
 
 def _check_parallel(train: Sequence[str], dev: Sequence[str], warn: Callable[[str], None]) -> None:
-    """Reads all files once, before anything is written: every fault of theirs is told at the start.
+    """Reads all files once, before anything is written, so that every error in them is reported at the start.
 
-    `warn` is told of dev pairs that the training data has, too, and of sides of the dev set that are exchanged.
+    warn: receives a message for dev pairs that are also in the training data, and for exchanged sides of the dev set.
     """
     from nlpcli.data.readers import read_parallel
     from nlpcli.data.train_dev_overlap import placed_pairs, shared, swapped

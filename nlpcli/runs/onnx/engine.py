@@ -27,7 +27,7 @@ from nlpcli.runs.onnx.onnx_info import OnnxFacts, facts_of
 class OnnxModel:
     """A graph in the place of a `WithHead`: what a task's head makes of rows, or the states of their tokens.
 
-    body: what vectors of texts ask of the model under the head. head: what compares the vectors of two texts.
+    body: the attributes of the model below the head that vectors of texts use. head: compares the vectors of two texts.
     """
 
     def __init__(self, graph: Any, pairs: Any, facts: OnnxFacts) -> None:

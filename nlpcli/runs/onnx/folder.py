@@ -1,7 +1,7 @@
 """A folder with a model in the ONNX format: the graph, model.yaml and the tokenizer; no other weights.
 
 `model.onnx` has the inputs and outputs that `nlpcli.runs.onnx.graph` names. `pairs.onnx` is the head that compares two
-vectors, where the model was trained with one. model.yaml says what that of the original says, and `onnx`.
+vectors, where the model was trained with one. model.yaml has the contents of the original's, and `onnx`.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _quantize(file: Path) -> None:
 
 
 def _is_second_matrix(node: Any) -> bool:
-    """Whether a node is the second product of a feed-forward layer, as the exporter says where it comes from."""
+    """Whether a node is the second product of a feed-forward layer, by the exporter's note of its origin."""
     return any("feed_forward.outer" in entry.value for entry in node.metadata_props)
 
 

@@ -27,7 +27,7 @@ OBJECTIVES = LazyTable(
         "skip-thought": "nlpcli.runs.pretraining.skip_thought:SKIP_THOUGHT",
     },
 )
-"""Name -> the `ObjectiveSpec` of the objective, on which all stands that the program needs to know of it."""
+"""Name -> `ObjectiveSpec`, which has all that the program needs of an objective."""
 
 DEFAULT_OBJECTIVE = "clm"
 """The objective when none is named."""
@@ -64,7 +64,7 @@ def parse(text: str) -> dict[str, float]:
 
 
 def spec_of(objective: str) -> ObjectiveSpec:
-    """What makes this sum, and knows how it is trained.
+    """The `ObjectiveSpec` of an objective or of a sum of objectives.
 
     Raises: NlpcliError for objectives that don't read the same input.
     """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def noise_of(config: RunConfig, weights: Mapping[str, float]) -> Noise:
-    """The noise that objective and settings ask for. Raises: NlpcliError for what is wrong in them."""
+    """The noise of the objective and the settings. Raises: NlpcliError for invalid settings."""
     from nlpcli.objectives.gap_sentences import GapSentences
     from nlpcli.objectives.noise_parser import parse_noise
 

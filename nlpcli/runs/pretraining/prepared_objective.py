@@ -57,7 +57,7 @@ Weights = Mapping[str, float]
 
 @dataclass(frozen=True)
 class ObjectiveSpec:
-    """All that the program needs to know of an objective.
+    """All that the program needs of an objective.
 
     preset: the model when none is named; preset_for(noise): where the noise needs another one, otherwise None; in a
     sum the objective with the highest preset_precedence chooses. synonyms: what it is called elsewhere -> how it is

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nlpcli.runs.task_model import Applied
 
 MAX_LENGTH = 256
-"""The most tokens of an example of SuperGLUE and Russian SuperGLUE, which have paragraphs, unless said otherwise."""
+"""The most tokens of an example of SuperGLUE and Russian SuperGLUE, which have paragraphs, unless set otherwise."""
 
 _LEFT_OUT = "left out"  # the request does not include the task
 _DESCRIPTION, _CARD = "model.yaml", "README.md"

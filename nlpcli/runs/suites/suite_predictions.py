@@ -48,7 +48,7 @@ def write_predictions(found: FoundTask, predict: Predict, folder: Path) -> list[
 
 
 def _table(predictions: Sequence[Mapping[str, Any]]) -> list[str]:
-    answers = [f"{said['score']:.3f}" if "score" in said else said["label"] for said in predictions]
+    answers = [f"{found['score']:.3f}" if "score" in found else found["label"] for found in predictions]
     return ["index\tprediction", *(f"{number}\t{answer}" for number, answer in enumerate(answers))]
 
 
@@ -62,8 +62,8 @@ def _objects(
         rows = _nested(examples, predictions)
     else:
         rows = [
-            {"idx": _idx(example.id or str(number)), "label": _label(name, task, said["label"])}
-            for number, (example, said) in enumerate(zip(examples, predictions, strict=True))
+            {"idx": _idx(example.id or str(number)), "label": _label(name, task, prediction["label"])}
+            for number, (example, prediction) in enumerate(zip(examples, predictions, strict=True))
         ]
     return [json.dumps(row, ensure_ascii=False) for row in rows]
 
@@ -71,10 +71,10 @@ def _objects(
 def _nested(examples: Sequence[Example], predictions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """passage -> its questions -> their answers, in the order of the data."""
     passages: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for example, said in zip(examples, predictions, strict=True):
+    for example, prediction in zip(examples, predictions, strict=True):
         passage, question = group_of(example).split(":")
         answers = passages.setdefault(passage, {}).setdefault(question, [])
-        answers.append({"idx": _idx(candidate_of(example)), "label": int(said["label"])})
+        answers.append({"idx": _idx(candidate_of(example)), "label": int(prediction["label"])})
     return [
         {"idx": _idx(passage), "passage": {"questions": [
             {"idx": _idx(question), "answers": answers} for question, answers in questions.items()

@@ -181,5 +181,5 @@ def peers() -> Iterator[None]:
             raise
         raise PeerLost(
             "the connection to another process of the run was lost",
-            hint="its own message says why it ended; --resume resumes the run from its last checkpoint",
+            hint="its own message has the reason; --resume resumes the run from its last checkpoint",
         ) from error

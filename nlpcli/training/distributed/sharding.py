@@ -94,7 +94,7 @@ def scatter_optimizer(whole: torch.optim.Optimizer, optimizer: torch.optim.Optim
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:
-    """All of a tensor that may be divided among processes, each of which must ask for it."""
+    """The whole of a tensor that may be divided among processes; all of them must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
