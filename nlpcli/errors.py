@@ -85,7 +85,8 @@ _DAMAGE = (TypeError, AttributeError, KeyError, ValueError, IndexError, Overflow
 
 @contextmanager
 def described_by(path: object) -> Iterator[None]:
-    """What goes wrong inside is due to a description in the folder or file `path` that nobody checked value by value.
+    """Errors inside are attributed to the description in the folder or file `path`, whose values were not checked one
+    by one.
 
     Raises: NlpcliError, naming `path`, for what Python raises about values of other kinds.
     """

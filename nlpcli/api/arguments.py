@@ -1,4 +1,4 @@
-"""What the functions share: reading their arguments, and what they report."""
+"""Shared by the functions: parsing their arguments, and reporting messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the functions return: plain data that doesn't change."""
+"""The results of the functions: immutable plain data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _Kind = TypeVar("_Kind")
 
 @dataclass(frozen=True)
 class Progress:
-    """What a training reports after some steps and after each evaluation.
+    """The progress of a training after some steps and after each evaluation.
 
     share: of the run that is done, 0 to 1. loss: in nats a token or example, lr: the learning rate, speed: in tokens
     per second; these three are None after an evaluation. metrics: on the dev set, None after steps; improved: whether
@@ -91,7 +91,7 @@ class Translation:
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a language model wrote after `prompt`: `text` is what was added.
+    """A language model's continuation of `prompt`; `text` is the continuation alone.
 
     tokens: their number, the end not counted; logprob: in nats, the end counted; finished: False when the limit cut it.
     prompt_number, sample: which prompt and which of its continuations this is, counted from 0.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Item = str | float | Sequence[str] | Translation | Continuation | Prediction | None
-"""What a metric compares: a text, label, number, or the tags of a sentence; or a result that has it."""
+"""An item that a metric compares: a text, label, number, or the tags of a sentence; or a result that has it."""
 
 _HYPOTHESES, _BASELINE = "hypotheses", "baseline"
 

@@ -70,7 +70,7 @@ class BucketLayout:
         return self.before + self.size + self.after
 
     def mask(self, number: int, tiles: slice, kind: torch.dtype) -> Tensor:
-        """What is added to the scores of a round's tiles, (tiles, size, width).
+        """The mask of a round's tiles, added to their scores, (tiles, size, width).
 
         A pair that is visible in an earlier round, too, counts there only, so that the softmax over all rounds is one
         over the union of their keys. Kitaev et al. 2020 (eq. 6) count it in each round, divided by their number, which

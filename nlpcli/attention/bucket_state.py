@@ -1,4 +1,4 @@
-"""What a decoder with attention within buckets remembers: the last keys of each bucket in each round."""
+"""The decoding state of attention within buckets: the last keys of each bucket in each round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an attention mechanism must offer, so that layers, decoding and pictures, written once, can use it."""
+"""The interface of attention mechanisms that layers, decoding and pictures use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def for_heads(x: Tensor, heads: int) -> Tensor:
 
 
 class DecodingState(Protocol):
-    """What one layer remembers of a text that is read step by step: a value, which no step changes."""
+    """The decoding state of one layer: a value, which no step changes."""
 
     @property
     def length(self) -> int:
@@ -36,7 +36,7 @@ State = TypeVar("State", bound=DecodingState)
 
 
 class ScoreBias(Protocol):
-    """What is added to scores by position, for one pass through all layers that share it."""
+    """The position term of scores, for one pass through all layers that share it."""
 
     def dense(self, n: int, m: int) -> Tensor:
         """(1, heads, n, m), or what broadcasts to it, for the last n queries of m keys."""

@@ -27,7 +27,7 @@ from nlpcli.attention.masks import AttentionMask
 _CHUNK = 64
 _TAPS = 4
 _SLOWEST, _FASTEST = 1e-3, 1e-1
-"""What heads forget of their matrix with each token before training: the first one least."""
+"""Initial decay of each head's matrix per token: the first head decays least."""
 
 
 @dataclass(frozen=True)

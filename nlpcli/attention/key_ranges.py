@@ -22,7 +22,7 @@ def union(ranges: Iterable[Range]) -> list[Range]:
 
 
 def intersection(left: list[Range], right: list[Range]) -> list[Range]:
-    """What lies in both of two lists of rising ranges."""
+    """The intersection of two lists of ascending ranges."""
     found, i, j = [], 0, 0
     while i < len(left) and j < len(right):
         start, end = max(left[i][0], right[j][0]), min(left[i][1], right[j][1])
@@ -36,7 +36,7 @@ def intersection(left: list[Range], right: list[Range]) -> list[Range]:
 
 
 def within(ranges: Iterable[Range], length: int) -> list[Range]:
-    """What of the ranges lies in a text of this length."""
+    """The parts of the ranges within a text of this length."""
     return union((max(0, start), min(end, length)) for start, end in ranges)
 
 

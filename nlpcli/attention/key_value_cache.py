@@ -88,7 +88,7 @@ class KeyValueCache:
         self._first: KeyValue | None = None
 
     def append(self, key: Tensor, value: Tensor) -> tuple[KeyValue, KeyValueCache]:
-        """What a step may attend to: the positions remembered and the n new ones; and the cache after the step.
+        """The keys and values for a step: the cached positions and the n new ones; and the cache after the step.
 
         key (rows, heads, n, d_key) and value: of the new ones.
         """

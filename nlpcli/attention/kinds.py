@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttentionKind:
-    """What an attention core can do; what is False is refused before anything is trained.
+    """The abilities of an attention core; settings that need a False one are refused before training.
 
     target: "module:class", made with the numbers of `form`, such as "linformer:K"; those in brackets may be left out.
     layer: the class is no core but a `MultiHeadAttention` of its own, with more projections. even: the first number

@@ -1,4 +1,4 @@
-"""What hides keys from queries, in its parts: a pattern, padding, documents, an order of prediction.
+"""Attention masks in their parts: a pattern, padding, documents, a prediction order.
 
 A mask is not a matrix: attention cores request only the parts that they need. `dense` is the matrix, for short texts,
 pictures, and as the reference in tests.
@@ -79,7 +79,7 @@ class AttentionMask:
         return AttentionMask(self.pattern, None if keys is None or bool(keys.all()) else keys, documents)
 
     def content(self, n: int, m: int) -> Tensor | None:
-        """What the other parts than the pattern allow, as `dense` gives it."""
+        """The mask of all parts but the pattern, in the form of `dense`."""
         found = self._padding
         if self.documents is not None:
             own = self.documents[:, None, m - n :, None] == self.documents[:, None, None, :]

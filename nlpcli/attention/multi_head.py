@@ -26,7 +26,7 @@ _NO_MASK = AttentionMask()
 
 @dataclass(frozen=True)
 class AttentionSettings:
-    """What multi-head attention is made of, the same for self-attention and cross-attention of a layer.
+    """The settings of multi-head attention, the same for self-attention and cross-attention of a layer.
 
     kv_heads: heads of keys and values, each for heads / kv_heads heads of queries in turn (Ainslie et al. 2023); None:
     as many as `heads`. d_key, d_value: of one head; None: d_model / heads, and d_model for the values whose mean is

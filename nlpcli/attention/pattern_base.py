@@ -1,4 +1,4 @@
-"""What a pattern of attention is, and how patterns combine with `|` and `&`. Importing this does not import torch."""
+"""The base class of attention patterns, which combine with `|` and `&`. Importing this does not import torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LARGEST = 2**31 - 1
 
 @dataclass(frozen=True)
 class Horizon:
-    """What a decoder must remember: the first `first` keys, and the `last` newest ones; None: all.
+    """The keys that a decoder must keep: the `first` first ones and the `last` newest ones; None: all.
 
     The newest ones count the query's own: a causal window of W needs W of them.
     """
@@ -69,7 +69,7 @@ class Pattern(ABC):
 
     @property
     def horizon(self) -> Horizon:
-        """What a decoder with this pattern must remember of the keys."""
+        """The keys that a decoder with this pattern must keep."""
         return Horizon()
 
     @property
@@ -132,7 +132,7 @@ class _Joined(Pattern):
 
 @dataclass(frozen=True)
 class Either(_Joined):
-    """What one of the parts allows."""
+    """Allows what one of the parts allows."""
 
     sign: ClassVar[str] = "+"
 
@@ -151,7 +151,7 @@ class Either(_Joined):
 
 @dataclass(frozen=True)
 class Both(_Joined):
-    """What all of the parts allow."""
+    """Allows what all of the parts allow."""
 
     sign: ClassVar[str] = " & "
 

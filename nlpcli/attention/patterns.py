@@ -358,7 +358,7 @@ def split_by_remainder(pattern: Pattern) -> tuple[Pattern | None, Strided | Dila
 
 
 def decoder_pattern(pattern: Pattern) -> Pattern:
-    """What a decoder whose setting is `pattern` attends to: `pattern` so far as it lies in the past.
+    """The pattern of a decoder with the setting `pattern`: its part that lies in the past.
 
     Raises: ValueError for a pattern that depends on the length of the text, which a decoder doesn't know.
     """

@@ -1,4 +1,4 @@
-"""What positions add to the scores of attention, worked out once for all layers that share it."""
+"""Position terms of attention scores, computed once for all layers that share them."""
 
 from __future__ import annotations
 

@@ -29,11 +29,11 @@ class Score(nn.Module):
     """Whether `between(q, k)` is q kᵀ, up to a number for each query, which no softmax sees."""
 
     def queries(self, query: Tensor) -> Tensor:
-        """What `between` takes of the queries: (rows, heads, n, features)."""
+        """The features of queries for `between`: (rows, heads, n, features)."""
         return query
 
     def keys(self, key: Tensor) -> Tensor:
-        """What `between` takes of the keys: (rows, heads, m, features)."""
+        """The features of keys for `between`: (rows, heads, m, features)."""
         return key
 
     def between(self, query: Tensor, key: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ class SoftmaxAttention:
     def _of_step(
         self, query: Tensor, state: KeyValueCache, mask: AttentionMask, bias: ScoreBias | None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """What n new queries may see of the keys after `state`, and what is added to their scores."""
+        """The mask of n new queries over the keys after `state`, and the bias of their scores."""
         n = query.size(-2)
         causal, rest = mask.causality
         visible = None

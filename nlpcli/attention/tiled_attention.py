@@ -69,7 +69,7 @@ def can_merge(query: Tensor, value: Tensor) -> bool:
 
 
 class _Hidden:
-    """What padding and documents hide, tile by tile, together with the pattern's mask."""
+    """The mask of padding and documents, tile by tile, combined with the pattern's mask."""
 
     def __init__(self, mask: AttentionMask, tiles: Tiling, query: Tensor) -> None:
         self.keys, self.documents = mask.keys, mask.documents

@@ -1,4 +1,4 @@
-"""How local patterns are cut into tiles: blocks of queries, each with the few keys it may attend to.
+"""Tiles of local patterns: blocks of queries, each with the few keys it may attend to.
 
 For each block of queries the pattern's `reach` gives ranges of keys. A tile has the (block, keys) mask of the pattern
 where it does not allow all; blocks whose masks are alike share one. `nlpcli.attention.tiled_attention` computes them.

@@ -1,1 +1,1 @@
-"""What a person types: one thin file per command, and the terminal."""
+"""The command line: one thin file per command, and the terminal."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _NUMBERS = re.compile(r"[0-9]{1,18}(?:-[0-9]{1,18})?(?:,[0-9]{1,18}(?:-[0-9]{1,18})?)*")
 _MOST = 10_000
 _LINKED = ("TEXT", "--model", "--target", "--target-file", "--gradient", "--layer", "--words")
-"""What links of words are made of, besides the options that are about nothing else."""
+"""Options that also apply to word alignment."""
 
 _POINTS = "--kernel-regression"
 _OF_VECTORS, _OF_RELATIVE = ("--d-model",), ("--buckets", "--distance")

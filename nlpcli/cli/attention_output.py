@@ -1,4 +1,4 @@
-"""Where attention is written to: the terminal, a figure, a page, numbers."""
+"""Writes attention to the terminal, a figure, a page or as numbers."""
 
 from __future__ import annotations
 

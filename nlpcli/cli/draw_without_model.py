@@ -1,4 +1,4 @@
-"""What `visualize-attention` draws without a text: where it comes from, and the formats that each drawing has."""
+"""The drawings of `visualize-attention` without a text: their data, and the formats of each drawing."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _WIDEST = 110  # longer lines don't read well
 _INDENT = 2
 _TERMS = 30  # columns of options, commands or arguments, at most
 _KINDS = {"int range": "N", "int": "N", "float range": "NUMBER", "float": "NUMBER", "str": "TEXT", "path": "PATH"}
-"""What the help calls the values of options, by Typer's names for their types."""
+"""Names of option values in the help, by Typer's names for their types."""
 
 
 def width() -> int:

@@ -41,7 +41,7 @@ _USUAL = {
     "memory": "--memory-length",
     "as": "--unit",
 }
-"""What an option is called in other commands or programs, for a command that does not have it."""
+"""Other names of an option, in other commands or programs, for a command that does not have it."""
 
 _SENTENCES = {
     r"'-\w' / '(--[\w-]+)'(?: / '--[\w-]+')?": r"'\1'",
@@ -231,7 +231,7 @@ def _usage(error: BaseException, message: str, arguments: list[str]) -> NlpcliEr
 
 
 def _given(parameter: object, arguments: list[str]) -> str | None:
-    """What the call gave for an option."""
+    """The value of an option in the call."""
     for name in getattr(parameter, "opts", ()):
         for place, argument in enumerate(arguments):
             if argument == name and place + 1 < len(arguments):

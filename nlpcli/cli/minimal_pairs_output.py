@@ -1,4 +1,4 @@
-"""How `nlpcli score minimal-pairs` scores pairs of sentences and writes the result."""
+"""Scores minimal pairs and writes the result, for `nlpcli score minimal-pairs`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every command: letters and synonyms of options, what excludes what, and checks before any work.
+"""Conventions of all commands: letters and synonyms of options, exclusive options, and checks before any work.
 
 docs/cli.md states it for users, tests/contract/test_cli_convention.py walks all commands.
 """
@@ -39,7 +39,7 @@ LETTERS = {
 """The letter of an option, the same in every command that has the option."""
 
 SYNONYMS = {"--out": "--output"}
-"""What people type by habit."""
+"""Synonyms of options from other programs."""
 
 FILES = ("--out", "--report")
 FOLDERS = ("--out", "--save-index", "--predictions")
@@ -172,7 +172,7 @@ def _sides(parameter: Parameter) -> tuple[Collection[str], Collection[str]]:
 
 
 def _values(parameter: Parameter, args: Sequence[str]) -> list[str]:
-    """What the call gives for an option, as far as it stands apart or after an equals sign."""
+    """The value of an option in the call, if it is a separate word or follows an equals sign."""
     found = []
     for place, argument in enumerate(args):
         name, equals, value = argument.partition("=")
@@ -202,7 +202,7 @@ DOCUMENTS = (
     "document) or auto: jsonl for .jsonl, .ndjson and .json files, tsv for .tsv files, otherwise paragraphs if there "
     "are blank lines between lines of text, and lines if there are none."
 )
-"""What the values of --documents mean."""
+"""The meanings of the values of --documents."""
 JSON_FIELD = "'data.text' means the field 'text' inside the field 'data'."
 LABELED_LINES = 'labeled-lines (each line is a label, a space and a text, such as "sport Who won the match?")'
 

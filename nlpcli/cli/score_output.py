@@ -1,4 +1,4 @@
-"""How `nlpcli score` writes what was measured."""
+"""Writes the results of `nlpcli score`."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ def announce_stdin() -> None:
 
 
 class Progress(Protocol):
-    """What the work reports to."""
+    """The receiver of the progress of the work."""
 
     def update(self, completed: float, status: str = "") -> None:
         """`completed` of the total is done; `status` is a short text such as "loss 3.21, 9,870 tokens/s"."""

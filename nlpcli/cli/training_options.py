@@ -1,4 +1,4 @@
-"""What `pretrain` and `finetune` share: their options, and a run as a terminal shows it."""
+"""Shared by `pretrain` and `finetune`: their options, and the display of a run in a terminal."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def plain_name(name: object, place: str) -> str:
 
 
 Content = bytes | str | Iterable[str]
-"""What a file is to hold: bytes, text, or stretches of text that are written as they come."""
+"""The content of a file: bytes, text, or parts of text that are written one by one."""
 
 
 class AlreadyThere(NlpcliError):

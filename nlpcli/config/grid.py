@@ -33,7 +33,7 @@ _LIMITS = {
 
 
 class Equal(Strict):
-    """What every cell gets the same amount of: exactly one of these."""
+    """The budget that is equal for all cells: exactly one of these."""
 
     tokens: Annotated[int, Field(ge=1)] | None = Field(
         None, description="tokens of training, source and target together"

@@ -1,4 +1,4 @@
-"""What may be known of a model besides its settings."""
+"""Optional entries of a model's description besides its settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 
 class ModelFacts(BaseModel):
-    """What may be known of a model besides its settings, with the types that readers rely on."""
+    """Optional entries of a model's description besides its settings, with their types."""
 
     source_tokenizer: str | None = None
     head: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""What the settings of all families of models have in common, and the table of families."""
+"""The base of the settings of all model families, and the table of families."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FAMILIES = LazyTable(
 
 
 SentenceSplitting = Literal["split", "lines"]
-"""What the sentences of a text are: found by rules (`nlpcli.text.sentence_splitting`), or its lines."""
+"""The sentences of a text: found by rules (`nlpcli.text.sentence_splitting`), or its lines."""
 
 
 def _known(family: str) -> str:
@@ -206,7 +206,7 @@ class ModelConfig(Strict):
         return self
 
     def cached_numbers(self) -> CachedNumbers:
-        """What the model keeps while it decodes. Only for a model with a decoder."""
+        """The state that the model keeps while it decodes. Only for a model with a decoder."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""What a number is, wherever one is read from a user's file or from the text of an option.
+"""Parses numbers in users' files and in option values.
 
 Python's `float` and `int` take more than people write: `1_0` is 10 for them, `nan` and `Infinity` are numbers, and so
 are the digits of every script. A number is here: a sign or none, the digits 0-9 with a point or none, and for

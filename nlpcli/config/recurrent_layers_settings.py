@@ -1,4 +1,4 @@
-"""What the settings of all families with recurrent layers share."""
+"""The base of the settings of all families with recurrent layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How rotary positions are changed for texts longer than those in training."""
+"""Settings of RoPE scaling, for texts longer than those in training."""
 
 from __future__ import annotations
 

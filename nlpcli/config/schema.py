@@ -22,7 +22,7 @@ class TokenizerConfig(Strict):
 
 
 class DataConfig(Strict):
-    """What is read, and in what portions."""
+    """The data of a run, and its batches."""
 
     train: list[str] = Field([], description="files, folders or globs; for translation: source file, target file")
     dev: list[str] = Field([], description="dev set; for translation: source file, target file")

@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in sentences of this program: one for each kind of error that pydantic finds."""
+"""Error messages for wrong settings: one for each kind of error that pydantic finds."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _sentence(error: ErrorDetails) -> str:
 
 
 def _joint(key: str, wrong: str) -> str:
-    """What stands between a setting and what is wrong with it: one sentence, unless `wrong` is one by itself."""
+    """The separator between a setting and its error: they form one sentence, unless `wrong` is one by itself."""
     if not key:
         return ""
     return " " if re.match(r"must |contains |is not ", wrong) else ": "
@@ -134,14 +134,14 @@ _USUAL = {
     **dict.fromkeys(("seqlength", "blocksize", "contextlength"), ("data.context",)),
     **dict.fromkeys(("numbeams", "beam"), ("decoding.beam_size",)),
 }
-"""What settings are called elsewhere, in small letters without hyphens."""
+"""Names of settings in other programs, in lower case without hyphens."""
 
 
 # --- names --------------------------------------------------------------------------------------------------------
 
 
 def suggestion(kind: type[BaseModel], place: _Location) -> str | None:
-    """What was meant by the unknown key at `place`: a setting of that name elsewhere, or one of nearly that name."""
+    """A suggestion for the unknown key at `place`: a setting of that name elsewhere, or of a similar name."""
     name, settings = str(place[-1]), dict.fromkeys(paths(kind))
     whole = ".".join(str(part) for part in place)
     same = [path for path in settings if plain(path) == plain(whole)]

@@ -31,7 +31,7 @@ class ExamplesConfig(Strict):
 
 
 class HeadConfig(Strict):
-    """What is learnt of the examples. Each task reads some of these; a warning names the others that were set."""
+    """Settings of a task's head. Each task reads some of these; a warning names the others that were set."""
 
     pooling: Literal["auto", "first", "last", "mean", "max"] = Field(
         "auto", description="hidden state that represents a text; auto: as in pretraining, for similarity the mean"

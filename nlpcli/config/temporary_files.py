@@ -60,13 +60,13 @@ def has_temporary_name(path: Path) -> bool:
 
 
 def find_finished(folder: Path, pattern: str) -> list[Path]:
-    """What `Path.glob` finds below a folder, without what is inside folders under temporary names."""
+    """The matches of `Path.glob` below a folder, without the contents of folders with temporary names."""
     found = Path(folder).glob(pattern)
     return [path for path in found if not any(map(_TEMPORARY.fullmatch, path.relative_to(folder).parts))]
 
 
 def entries(folder: Path) -> list[Path]:
-    """What a folder holds, in the order of the names, without files and folders under temporary names."""
+    """The entries of a folder, sorted by name, without files and folders with temporary names."""
     with os.scandir(folder) as found:
         return sorted(Path(entry.path) for entry in found if not is_temporary(entry))
 

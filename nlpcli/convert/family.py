@@ -1,4 +1,4 @@
-"""What a family of Hugging Face models is: the settings it fixes, those it names otherwise, and its tensors."""
+"""A family of Hugging Face models: its fixed settings, the names of its settings, and its tensors."""
 
 from __future__ import annotations
 

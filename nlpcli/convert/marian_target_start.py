@@ -37,7 +37,7 @@ _MAP, _CONFIG, _FAST, _VOCABULARY = "special_tokens_map.json", "tokenizer_config
 
 @dataclass(frozen=True)
 class ZeroStart:
-    """What was changed in a folder, as its config.json keeps it.
+    """The changes to a folder, as stored in its config.json.
 
     start: the token whose vector moved. row: the id of the `<pad>` that was added, None where it was there.
     renamed: the id of the token that was called so before. ids: of config.json before. tokens: role to name before.

@@ -1,4 +1,4 @@
-"""Which tensor of ours is which tensor of theirs, as data that is read in both directions."""
+"""The map between names of our tensors and theirs, used in both directions."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def has(config: Config, name: str) -> bool:
 
 
 def to_theirs(pairs: Iterable[Pair], weights: Weights, config: Config) -> dict[str, Tensor]:
-    """What ours lacks and theirs must have (`has`) is filled with zeros, which change nothing."""
+    """Tensors that ours lacks and theirs must have (`has`) are filled with zeros, which change nothing."""
     return {
         pair.theirs: pair.out(
             [weights[name] if has(config, name) else _zeros(name, weights, config) for name in pair.ours]

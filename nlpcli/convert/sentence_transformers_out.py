@@ -1,4 +1,4 @@
-"""What makes a checkpoint folder one of sentence-transformers: how a text's vector comes from its states."""
+"""Writes the pooling and normalization settings of a sentence-transformers folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where special tokens stand around texts: as a tokenizer's own template, and read from it.
+"""The template of special tokens around texts, written for a tokenizer and read from it.
 
 A layout is plain data, the fields of `nlpcli.tasks.input_layout.Layout`: the ids at the `start`, `between` two texts
 and at the `end`, and the `segments` of the first text, the second, and the last token.

@@ -1,4 +1,4 @@
-"""Which columns of a table, or keys of a JSON object, hold what an example is made of."""
+"""The columns of a table, or keys of a JSON object, that contain the parts of an example."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _format_of(path: Path | str, first: str) -> str:
 
 @dataclass
 class _Sentence:
-    """What was read of a sentence so far."""
+    """The part of a sentence that was read so far."""
 
     words: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What an encoder reads: running text, or pairs of segments (Devlin et al. 2019, 3.1; Liu et al. 2019, 4.2).
+"""The inputs of an encoder: running text, or pairs of segments (Devlin et al. 2019, 3.1; Liu et al. 2019, 4.2).
 
 A format selects the spans of text that are an epoch's examples; `Inputs` puts them into batches.
 

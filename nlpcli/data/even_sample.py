@@ -1,4 +1,4 @@
-"""Which of many things are looked at."""
+"""Indices of an evenly spaced sample."""
 
 from __future__ import annotations
 

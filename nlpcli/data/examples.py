@@ -92,7 +92,7 @@ def examples_in(
 
 
 def blank_example(place: str) -> Example:
-    """What a blank line is: an example without text."""
+    """The example of a blank line, without text."""
     return Example(("",), place=place)
 
 

@@ -1,4 +1,4 @@
-"""Which of two languages a line is in, by what the two sides of a corpus themselves look like.
+"""Identifies which of two languages a line is in, from the two sides of the corpus itself.
 
 A line is a sequence of characters c_1 … c_n with a space at both ends, digits counting as one. For each order k of 2, 3
 and 4, how often each k-gram g stands on each side is counted, a(g) of A and b(g) of B in all; then

@@ -67,7 +67,7 @@ _BINARY = (
     (re.compile(rb"version https://git-lfs\.github\.com/"), "a pointer of Git LFS, without the content",
      "fetch the content: git lfs pull"),
 )  # fmt: skip
-"""What binary files begin with, what they are, and what to do about it."""
+"""First bytes of binary files, their kind, and a hint."""
 
 
 def display_name(path: Path | str) -> str:

@@ -1,4 +1,4 @@
-"""How far long work is: loops that do it report their steps to whoever shows them, if anyone does."""
+"""Progress of long work: loops report their steps to an observer, if there is one."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _is_header(cells: Sequence[object]) -> bool:
 
 
 def _as_python(text: str) -> float | None:
-    """What Python's `float` makes of a text, infinite or not; None where it is no number for it."""
+    """Python's `float` of a text, infinite or not; None if it is not a number."""
     try:
         return float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where the small, freely licensed texts that come with the project are."""
+"""The paths of the small, freely licensed texts that come with the project."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.escaping import shortened
 
 PREFIX = "__label__"
-"""What marks labels at the beginning of a line for fastText (Joulin et al. 2017, released code)."""
+"""The prefix of labels at the beginning of a line for fastText (Joulin et al. 2017, released code)."""
 
 _LONGEST_CELL = 1 << 24
 _LOOK_AHEAD_LINES = 50
@@ -143,7 +143,7 @@ def format_of(path: Path | str, first: str) -> str:
 
 
 def separator_of(lines: Sequence[str]) -> str:
-    """What separates the quoted cells of the first lines of a table: a comma, a semicolon, a tab or a bar.
+    """The separator of the quoted cells in the first lines of a table: a comma, a semicolon, a tab or a bar.
 
     It is the one that gives all rows the same number of cells, more than one; of several the one with more usual names
     of columns in the first row, then the one with more cells, then the comma. Where none does, the first row decides.

@@ -1,4 +1,4 @@
-"""Which word of a sentence corresponds to which word of its translation, as a translation model sees it.
+"""Word alignment of a sentence and its translation, from the attention of a translation model.
 
 Both are given; the model is made to write the translation, and where it looks meanwhile, or what of it helps, is the
 alignment. Sources: Garg et al. 2019; Chen et al. 2020.
@@ -27,7 +27,7 @@ from nlpcli.text.words_of_tokens import NO_WORD, words_of_spans
 
 @dataclass(frozen=True)
 class Look:
-    """What an alignment is read off.
+    """The attention weights that an alignment is computed from.
 
     The attention of a decoder layer, from 1 (None: the last but one), averaged over its heads, at a step, see `STEPS`;
     with `gradient`, gradient times attention of that layer (None: the sum of all), which has only the predicting step.

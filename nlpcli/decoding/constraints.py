@@ -1,4 +1,4 @@
-"""What may not be written: suppressed tokens, repeated n-grams, an early end; and a price on repetition."""
+"""Constraints on decoding: suppressed tokens, no repeated n-grams, a minimum length; and a repetition penalty."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Ensemble:
         return (parameter for model in self.models for parameter in model.parameters())
 
     def encode(self, source: Tensor, source_mask: Tensor | None = None) -> list[Any]:
-        """What each decoder needs of sources (batch, m); the mask (batch, m) is True where there is a token."""
+        """The encoder outputs of each model for sources (batch, m); mask (batch, m): True where there is a token."""
         return [decoder.encode(source, source_mask) for decoder in self._decoders]
 
     def init_state(self, memory: Sequence[Any]) -> list[Any]:

@@ -35,7 +35,7 @@ _NEVER = -1e9  # the score of what is not there, as in `transformers`
 
 @dataclass(frozen=True)
 class GenerationInputs:
-    """What each row of a batch is given: one entry a row in every field that is not None.
+    """The inputs of each row of a batch: one entry per row in every field that is not None.
 
     limits: the most new tokens, the end counted; sources: what the encoder read, None for a decoder; streams: what
     distinguishes a row's random numbers from those of others, see `sampler`.

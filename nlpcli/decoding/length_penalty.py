@@ -1,4 +1,4 @@
-"""How hypotheses of different lengths are compared: length normalisation and coverage."""
+"""Length normalization and coverage penalty, to compare hypotheses of different lengths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How probable given texts are after a prompt: what candidates are ranked by.
+"""Log-likelihoods of given texts after a prompt, by which candidates are ranked.
 
 log p(candidate | prompt) = Σ_t log p(c_t | prompt, c_<t), in nats. A prompt is read once, whatever the number of its
 candidates; these go on from the keys and values that are kept of it. Neither that nor the batch enters a number but
@@ -196,7 +196,7 @@ class _WithVocabulary(Protocol):
 
 _State = TypeVar("_State")
 Remembered = list[Tensor] | None
-"""What a model with memory keeps of each layer; None before the first segment."""
+"""The memory of each layer of a model with memory; None before the first segment."""
 
 
 class _Reader(Protocol[_State]):

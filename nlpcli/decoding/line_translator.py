@@ -51,7 +51,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Translation:
-    """What became of a request: at least one candidate, best first (samples in the order they were drawn)."""
+    """The result of a request: at least one candidate, best first (samples in the order of sampling)."""
 
     request: Request
     candidates: tuple[Candidate, ...]

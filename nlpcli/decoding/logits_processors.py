@@ -1,4 +1,4 @@
-"""What Hugging Face's decoding settings do to the scores of the next token.
+"""The effects of Hugging Face's decoding settings on the scores of the next token.
 
 The rules, their order and their reading of lengths are those of `transformers`: they change scores one after the other,
 and what they leave is searched as it is. A beam search gives them log-probabilities, the other searches logits.

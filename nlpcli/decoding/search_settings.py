@@ -1,4 +1,4 @@
-"""How to search: the settings of beam search and of sampling."""
+"""The settings of beam search and of sampling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What translation and word alignment need of an encoder-decoder, besides its steps."""
+"""The methods of an encoder-decoder that translation and word alignment use, besides its steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TranslationModel(Decodable, Protocol):
         ...
 
     def encode(self, source: Tensor, source_mask: Tensor | None = None) -> object:
-        """What the decoder needs of sources (batch, m); the mask (batch, m) is True where there is a token."""
+        """The decoder's input from sources (batch, m); the mask (batch, m) is True where there is a token."""
         ...
 
     def init_state(

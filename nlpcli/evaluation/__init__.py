@@ -1,4 +1,4 @@
-"""How good an output is: metrics of texts, labels, numbers, tags, answers and links, and the arithmetic of perplexity.
+"""Metrics of texts, labels, numbers, tags, answers and links, and the arithmetic of perplexity.
 
 Every metric is one class and one line of `METRICS`; each returns a `Score` that carries its signature.
 """

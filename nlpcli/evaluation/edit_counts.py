@@ -28,7 +28,7 @@ def character_edits(reference: str, hypothesis: str) -> Counts:
 
 
 def word_edits() -> Callable[[str, str], Counts]:
-    """What counts over words as `jiwer.process_words` does."""
+    """Counts over words as `jiwer.process_words` does."""
     letters = _Letters()
 
     def of(reference: str, hypothesis: str) -> Counts:

@@ -49,7 +49,7 @@ _PUNCTUATION = _WithoutPunctuation()
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What is done to both sides before they are aligned, in this order.
+    """Transformations of both sides before they are aligned, in this order.
 
     1. `lowercase`: str.lower. 2. `remove_punctuation`: every character of a Unicode category P* goes, leaving no space.
     3. `collapse_whitespace`: each run of Unicode white space becomes one space. Whatever is chosen, jiwer's defaults

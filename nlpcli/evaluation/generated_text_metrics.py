@@ -1,4 +1,4 @@
-"""What generated texts are measured by, and how to compute it again from stored outputs."""
+"""Metrics of generated texts, and how to compute them again from stored outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MEASURES = {
     "accuracy": ("accuracy",),
     "exact-match": ("exact_match",),
 }
-"""What a user can choose, and the names of the metrics, the deciding one first."""
+"""Choices of the user -> names of the metrics; the first one selects the model."""
 
 
 def generated_text_scores(

@@ -63,7 +63,7 @@ class LineMetric:
         raise NotImplementedError
 
     def collector(self, *, resampled: bool) -> Statistics:
-        """What statistics are added to. resampled: whether the score gets an interval."""
+        """The object that statistics are added to. resampled: whether the score gets an interval."""
         raise NotImplementedError
 
     def score_from(self, statistics: Statistics, references: str = "1", resampling: Resampling | None = None) -> Score:
@@ -119,7 +119,7 @@ class LineMetric:
 
 
 class Remarks:
-    """What the cautions about a text depend on, from its portions: see `LineMetric.cautions_from`."""
+    """The inputs of the cautions about a text, from its portions: see `LineMetric.cautions_from`."""
 
     def __init__(self, sample: int) -> None:
         self.numbers: Any = 0

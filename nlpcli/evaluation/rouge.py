@@ -138,7 +138,7 @@ class Rouge(LineMetric, ExampleMetric, Generic[Prepared]):
         return [stem(word) if len(word) >= _SHORTEST_STEMMED and word.isascii() else word for word in found]
 
     def prepared(self, text: str) -> Prepared:
-        """What `hits` compares, made once for each text."""
+        """The form of a text that `hits` compares, made once for each text."""
         raise NotImplementedError
 
     def hits(self, hypothesis: Prepared, reference: Prepared) -> tuple[int, int, int]:

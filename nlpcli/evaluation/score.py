@@ -1,4 +1,4 @@
-"""What every metric returns, and the options it may have."""
+"""The result of every metric, and the options of metrics."""
 
 from __future__ import annotations
 

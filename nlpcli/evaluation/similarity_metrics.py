@@ -1,4 +1,4 @@
-"""What a model of similarity is measured by, which depends on the labels of what it is measured on."""
+"""Metrics of similarity models, which depend on the labels of the test set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BLOCK = 1 << 24  # similarities in memory at once
 
 
 class JudgedTask(Protocol):
-    """What these metrics need of a task."""
+    """The methods of a task that these metrics use."""
 
     def judged(self, examples: Sequence[Example]) -> str:
         """The kind of labels of examples: scores, labels, alike, pairs, …"""

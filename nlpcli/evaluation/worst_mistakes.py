@@ -22,7 +22,7 @@ class Mistake:
 
 
 class MistakenTask(Protocol):
-    """What `mistakes` needs of a task."""
+    """The methods of a task that `mistakes` uses."""
 
     def mistake(self, example: Example, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
         """The confidence in a wrong answer (0 for a right one), the reference and the output."""

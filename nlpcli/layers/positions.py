@@ -1,4 +1,4 @@
-"""Where a token stands: sinusoidal, learned, rotary and bucketed relative positions."""
+"""Position encodings: sinusoidal, learned, rotary and bucketed relative positions."""
 
 from __future__ import annotations
 

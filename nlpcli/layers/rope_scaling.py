@@ -59,7 +59,7 @@ class RopeScaling:
         return kept * rates + (1 - kept) * rates / self.factor
 
     def factor_of_scores(self) -> float:
-        """What queries and keys are multiplied by."""
+        """The factor of queries and keys."""
         if self.method != "yarn":
             return 1.0
         if self.attention_factor is not None:

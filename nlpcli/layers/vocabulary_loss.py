@@ -24,7 +24,7 @@ _LEAST_ROWS = 128  # each chunk adds to the whole gradient of the weight: at 33k
 
 @dataclass(frozen=True)
 class LossSettings:
-    """What the loss over the vocabulary is beyond cross-entropy; each name is a setting of `training`.
+    """Additions to the cross-entropy over the vocabulary; each name is a setting of `training`.
 
     label_smoothing: ε, (1 - ε) · nll(target) + ε · mean over the vocabulary of nll (Szegedy et al. 2016, section 7), as
     in torch.nn.functional.cross_entropy. z_loss: c, adds c · (log Z)² with Z = Σ exp(logits), which keeps the logits of

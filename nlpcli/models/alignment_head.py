@@ -1,4 +1,4 @@
-"""Which attention head of a translation model aligns words, and its weights for a given source and target.
+"""The attention head of a translation model that aligns words, and its weights for a given source and target.
 
 Source: Garg et al. 2019, section 4: one head of the last decoder layer but one is trained by links, and may see the
 whole target.

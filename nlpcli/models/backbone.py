@@ -60,7 +60,7 @@ class Backbone(nn.Module):
         return {}
 
     def of(self, task: str) -> nn.Module:
-        """What of the model a task uses: all of it."""
+        """The part of the model that a task uses: all of it."""
         return self
 
     @property

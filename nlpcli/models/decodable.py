@@ -1,4 +1,4 @@
-"""What a model must offer so that greedy search, beam search and sampling, written once, can use it."""
+"""The interface of models that greedy search, beam search and sampling use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a decoder has read so far, and what it looks at of its sources."""
+"""The decoding state: the text read so far, and the encoder output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nlpcli.attention.masks import AttentionMask
 
 @dataclass
 class Memory:
-    """What the encoder hands over: states (batch, m, d_model), mask (batch, m) True where there is a token, or None."""
+    """The encoder output: states (batch, m, d_model), mask (batch, m) True where there is a token, or None."""
 
     states: Tensor
     mask: Tensor | None
@@ -22,7 +22,7 @@ class Memory:
 
 @dataclass
 class CrossMemory:
-    """What a decoder looks at of its sources: for each layer keys and values, and the mask of padding."""
+    """The inputs of cross-attention: for each layer keys and values, and the mask of padding."""
 
     layers: list[KeyValue]
     mask: AttentionMask | None
@@ -44,7 +44,7 @@ class CrossMemory:
 
 @dataclass
 class DecoderState:
-    """What a decoder has read: the state of each layer's self-attention, and what it looks at of the sources."""
+    """The decoding state: the state of each layer's self-attention, and the inputs of cross-attention."""
 
     length: int
     layers: list[DecodingState]

@@ -1,4 +1,4 @@
-"""What stands on top of a stack: from states to predictions."""
+"""Heads on top of a stack: from states to predictions."""
 
 from __future__ import annotations
 

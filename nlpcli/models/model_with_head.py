@@ -69,7 +69,7 @@ class WithHead(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, rows: Rows) -> Tensor:
-        """What the head makes of the rows."""
+        """The head's output for the rows."""
         return self.head(self.states(rows), rows)
 
     def states(self, rows: Rows) -> Tensor:

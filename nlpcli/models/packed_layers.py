@@ -1,4 +1,4 @@
-"""What the packed encoder and the packed decoder share: weights laid out for decoding, without calls of modules."""
+"""Shared by the packed encoder and decoder: weights laid out for decoding, without calls of modules."""
 
 from __future__ import annotations
 

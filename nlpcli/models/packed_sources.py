@@ -1,4 +1,4 @@
-"""What a packed decoder looks at of its sources, for all layers at once."""
+"""The encoder output for the cross-attention of a packed decoder, for all layers at once."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class SourceProjections:
         self._output_bias = _stacked([output.bias for output in outputs])
 
     def sources(self, memory: Memory) -> PackedSources:
-        """What there is to look at of what an encoder gives."""
+        """The keys and values of an encoder's output."""
         states, padding = memory.states, memory.mask
         count, m, _ = states.shape
         if count == 1 and padding is None and self._heads * m <= 2 * states.size(2):

@@ -1,4 +1,4 @@
-"""What a model with a head reads: whole sequences, padded."""
+"""Inputs of a model with a head: whole sequences, padded."""
 
 from __future__ import annotations
 

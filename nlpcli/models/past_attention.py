@@ -46,7 +46,7 @@ class PastAttention(nn.Module):
         return states + nn.functional.linear(context[:, 0] - states, self.readout)
 
     def remembered(self, states: Tensor, past: Tensor | None) -> Tensor:
-        """What the next call needs of these states and those before them: at most `past_states` of each row."""
+        """The past states for the next call: at most `past_states` of each row."""
         held = states if past is None or states.size(1) >= self.past_states else torch.cat((past, states), dim=1)
         return held[:, -self.past_states :]
 

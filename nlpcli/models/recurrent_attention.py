@@ -1,4 +1,4 @@
-"""How a recurrent decoder attends to its source: a score, a window, and a soft or a hard choice.
+"""Attention of a recurrent decoder to its source: a score, a window, and a soft or a hard choice.
 
     context_t = Σ_s α_t(s) value_s,    α_t = softmax over s of score(query_t, key_s)
 
@@ -20,7 +20,7 @@ from nlpcli.models.decoder_state import Memory
 
 @dataclass(frozen=True)
 class AttendedSource:
-    """What a decoder attends to, worked out once for each source.
+    """The keys and values of a decoder's attention, computed once for each source.
 
     key (sources, 1, m, features), value (sources, 1, m, d_value); padding (sources, 1, 1, m), True where there is a
     token, or None; lengths (sources,), in tokens. `width` consecutive rows of queries share a source.
@@ -141,7 +141,7 @@ class SourceAttention(nn.Module):
         self.recorder: Recorder | None = None
 
     def prepare(self, memory: Memory) -> AttendedSource:
-        """What is worked out once for the encoder's states."""
+        """The values that are computed once for the encoder's states."""
         value = memory.states[:, None]
         if memory.mask is None:
             padding, lengths = None, torch.full((value.size(0),), value.size(2), device=value.device)

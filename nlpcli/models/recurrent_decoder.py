@@ -33,7 +33,7 @@ class FixedContext:
 
 @dataclass(frozen=True)
 class RecurrentState:
-    """What a decoder has read: the state of each layer, and the attentional vector that is fed to the next step."""
+    """The decoding state: the state of each layer, and the attentional vector that is the next step's input."""
 
     length: int
     layers: list[Carry]

@@ -24,7 +24,7 @@ from nlpcli.models.transformer import WithVocabulary
 
 @dataclass(frozen=True)
 class RecurrentLMState:
-    """What was read: the state of each layer, and the top layer's last states (rows, m, d_model) for attention.
+    """The decoding state: the state of each layer, and the top layer's last states (rows, m, d_model) for attention.
 
     Without layers nothing was read yet.
     """

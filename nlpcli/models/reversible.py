@@ -83,7 +83,7 @@ class _Reversible(torch.autograd.Function):
 def _again(
     part: Sublayer, x: Tensor, slope: Tensor, origin: _Origin, settings: _Settings
 ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-    """What the sublayer gave for x, and the gradients of x and of its parameters, these under their ids."""
+    """The sublayer's output for x, and the gradients of x and of its parameters, the latter by id."""
     x = x.detach().requires_grad_()
     with torch.enable_grad(), _repeating(x, origin), settings.again():
         found = part.call(x.view_as(x))  # no leaf, on which PyTorch's counter of operations can have no hook here

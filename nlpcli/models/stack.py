@@ -93,7 +93,7 @@ class TransformerLayer(nn.Module):
         return self._above(x, memory, memory_mask, width), state
 
     def attend(self, x: Tensor, mask: AttentionMask | None = None, *, bias: ScoreBias | None = None) -> Tensor:
-        """What self-attention of a pre-norm layer adds."""
+        """The output of a pre-norm layer's self-attention."""
         return self.dropout(self.self_attention(self.self_attention_norm(x), mask, bias=bias))
 
     def attend_step(
@@ -104,7 +104,7 @@ class TransformerLayer(nn.Module):
         return self.dropout(y), state
 
     def feed(self, x: Tensor) -> Tensor:
-        """What the feed-forward layer of a pre-norm layer adds."""
+        """The output of a pre-norm layer's feed-forward layer."""
         return self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
     def _parallel(self, x: Tensor, attended: Tensor) -> Tensor:
@@ -286,7 +286,7 @@ class Stack(nn.Module):
         )
 
     def _bias(self) -> ScoreBias | None:
-        """What relative positions add to the scores, for one pass."""
+        """The relative position bias of the scores, for one pass."""
         return None if self.positions is None else PassBias(self.positions)
 
     def finish(self, x: Tensor) -> Tensor:

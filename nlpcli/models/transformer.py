@@ -24,7 +24,7 @@ HIDDEN_SHARE = 0.15
 
 
 class WithVocabulary(Backbone):
-    """What every model that predicts tokens has: a matrix from states to logits, tied to an embedding or its own."""
+    """Base of models that predict tokens: a matrix from states to logits, tied to an embedding or its own."""
 
     output_weight_owner: nn.Embedding | nn.Linear
     output_bias: nn.Parameter | None
@@ -45,7 +45,7 @@ class WithVocabulary(Backbone):
 
 
 class _WithDecoder(WithVocabulary):
-    """What the two models with a decoder share: reading a target in one go or token by token."""
+    """Base of the two models with a decoder: reads a target at once or token by token."""
 
     decoder: Stack
     decoder_embedding: Embedding

@@ -75,7 +75,7 @@ class RelativeLayer(nn.Module):
 
 @dataclass
 class SegmentState:
-    """What was read before: per layer the cache of its keys and values."""
+    """The decoding state: per layer the cache of its keys and values."""
 
     length: int
     layers: list[KeyValueCache]

@@ -1,4 +1,4 @@
-"""How an objective cuts text into examples and puts them together."""
+"""Settings of how an objective cuts text into examples and batches."""
 
 from __future__ import annotations
 

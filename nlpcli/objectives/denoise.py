@@ -151,7 +151,7 @@ class Denoising:
         return self._joined(*self._parts(model, batch, *self._states(model, batch)), batch.per_hidden), None
 
     def _states(self, model: EncoderDecoder, batch: DenoisingBatch) -> tuple[Tensor, Tensor | None]:
-        """What predicts the target (k, d_model), and with MLM what predicts the hidden tokens of the source."""
+        """The states that predict the target (k, d_model), and with MLM those for the source's masked tokens."""
         if not self.mlm:
             states = model.hidden(batch.source, batch.source_mask, batch.target)
             return states.flatten(0, 1).index_select(0, batch.places), None

@@ -1,4 +1,4 @@
-"""What an encoder is pretrained on: masked language modelling, a question about two segments, or the sum of both.
+"""Pretraining objectives of encoders: masked language modeling, a classification of two segments, or their sum.
 
 BERT is mlm + nsp on pairs of segments, RoBERTa mlm on running text, ALBERT mlm + sop.
 """

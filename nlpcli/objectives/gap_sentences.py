@@ -126,7 +126,7 @@ class GapSentences:
 
     @cached_property
     def masking(self) -> Masking:
-        """What hides tokens of the sentences that stay."""
+        """The masking of the sentences that stay."""
         return Masking(rate=self.mlm_rate, mask_share=self.mask_share, random_share=self.random_share)
 
     def text_length(self, limit: int) -> int:

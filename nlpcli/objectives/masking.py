@@ -1,4 +1,4 @@
-"""What masked language modelling hides (Devlin et al. 2019, section 3.1; SpanBERT: Joshi et al. 2020, section 3.1).
+"""Masking for masked language modeling (Devlin et al. 2019, section 3.1; SpanBERT: Joshi et al. 2020, section 3.1).
 
 15 % of the tokens are to be predicted. Of these 80 % are replaced by the mask, 10 % by a random token, and 10 % stay as
 they are, so that no token that is read is certain to be right.

@@ -50,7 +50,7 @@ class Symbols:
 
 @dataclass(frozen=True)
 class Text:
-    """What is disturbed: ids (n,) int64; sentences: the lengths of its sentences, which add up to n, where known."""
+    """The input of noise: ids (n,) int64; sentences: the lengths of its sentences, which add up to n, where known."""
 
     ids: np.ndarray
     sentences: np.ndarray | None = None
@@ -58,7 +58,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Noised:
-    """What is read and what is predicted, both without bos and eos.
+    """The source and the target, both without bos and eos.
 
     places, hidden: where in the source an encoder has to predict hidden tokens, and which (PEGASUS with MLM).
     """

@@ -47,7 +47,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Guess:
-    """What a model makes of a held-out example: the most probable token for each of `sample.target`.
+    """A model's output for a dev example: the most probable token for each of `sample.target`.
 
     places: the positions of these in `sample.corrupted`. label: the predicted label of the whole example.
     """

@@ -23,7 +23,7 @@ _CHUNK_NUMBERS_GPU = 1 << 27
 
 
 class TokenPredictor(Protocol):
-    """What the loss needs of a model: the matrix and the bias that turn hidden states into logits.
+    """The output layer of a model: the matrix and the bias that turn hidden states into logits.
 
     An `adaptive_softmax`, where the model has one, takes their place.
     """

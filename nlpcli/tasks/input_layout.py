@@ -1,4 +1,4 @@
-"""Where special tokens stand in what a model reads for a task: as in its pretraining.
+"""The places of special tokens in a model's input for a task: as in its pretraining.
 
     BERT         cls A sep           cls A sep B sep            segments 0, 1
     RoBERTa      cls A sep           cls A sep sep B sep

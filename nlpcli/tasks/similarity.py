@@ -119,7 +119,7 @@ class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
         return MEASURES[self.judged(examples)]
 
     def judged(self, examples: Sequence[Example]) -> str:
-        """What examples can be measured by, a key of `MEASURES`: it need not be what was learned from."""
+        """The kind of metrics for examples, a key of `MEASURES`; it may differ from the kind of the training labels."""
         labels = {example.label for example in examples}
         if None in labels:
             return "pairs"

@@ -1,4 +1,4 @@
-"""What stands beside two texts: scores, names of labels, two labels of which one means alike, or nothing."""
+"""Labels of pairs of texts: scores, named labels, labels for similar and dissimilar, or none."""
 
 from __future__ import annotations
 

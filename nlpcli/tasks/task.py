@@ -1,4 +1,4 @@
-"""What a task is: from examples to what a model reads, and from what the model gives to predictions."""
+"""The base class of tasks: from examples to model inputs, and from model outputs to predictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
 
 Prediction = dict[str, Any]
-"""What is predicted of one example, as plain data."""
+"""The prediction for one example, as plain data."""
 
 
 TEXT_COLUMNS = frozenset({"text", "text2", "label"})
@@ -70,7 +70,7 @@ class Context:
 
 
 class Item(Protocol):
-    """What is read in one go of an example."""
+    """A model input for an example."""
 
     @property
     def size(self) -> int:
@@ -87,7 +87,7 @@ class SampleData:
 
 
 class TrainingDefaults:
-    """What a task is trained with and on when nothing else is named.
+    """The default training settings and data of a task.
 
     default_preset: the model. sample_preset: the model where the sample data is trained on, which is small; None: the
     default preset. training_defaults: settings of a run, laid over those of all tasks
@@ -223,7 +223,7 @@ class Task(TrainingDefaults, ABC, Generic[ItemT, BatchT, OutputT]):
 
     @abstractmethod
     def outputs(self, model: nn.Module, batch: BatchT) -> list[OutputT]:
-        """What the model gives for each item of a batch, on the CPU."""
+        """The model's output for each item of a batch, on the CPU."""
         ...
 
     @abstractmethod

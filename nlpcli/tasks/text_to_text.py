@@ -81,7 +81,7 @@ class Wording:
         return bool(_PLACES.search(self.prefix))
 
     def source(self, texts: Sequence[str]) -> str:
-        """What is read of an example with these texts."""
+        """The model's input for an example with these texts."""
         if not self.framed:
             return one_line(self.prefix + " ".join(texts))
         named = {"{text}": texts[0], "{text2}": texts[-1]}
@@ -177,7 +177,7 @@ class TextToText(Task[TextItem, PairBatch, list[int]]):
 
     @property
     def notes(self) -> list[str]:  # type: ignore[override]  # it changes while texts are encoded
-        """What is worth reporting of the texts encoded so far."""
+        """Notes about the texts encoded so far."""
         cut = (("source", self.cut_sources), ("target", self.cut_targets))
         return [
             f"{counted(count, name)} {'was' if count == 1 else 'were'} longer than the maximum length and truncated"

@@ -150,7 +150,7 @@ def _parts(content: dict[str, Any], name: str, inner: str) -> list[dict[str, Any
 
 
 def _surfaces(pieces: Sequence[str], content: dict[str, Any]) -> list[bytes]:
-    """What each piece writes, as bytes, with a space where a word begins or has ended."""
+    """The bytes that each token decodes to, with a space where a word begins or has ended."""
     decoders = {part["type"]: part for part in _parts(content, "decoder", "decoders")}
     if "ByteLevel" in decoders:
         byte_of = {char: value for value, char in enumerate(byte_alphabet())}

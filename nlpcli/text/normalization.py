@@ -1,4 +1,4 @@
-"""What may be done to a text before it is cut into pieces. The default is nothing, so that nothing is lost."""
+"""Normalization of a text before tokenization. The default is none, so that nothing is lost."""
 
 from __future__ import annotations
 

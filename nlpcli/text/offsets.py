@@ -1,4 +1,4 @@
-"""Which characters of a text each of its pieces stands for."""
+"""The span of characters in a text for each of its tokens."""
 
 from __future__ import annotations
 

@@ -68,5 +68,5 @@ class SpecialTokens:
 
 
 def source_ids(pieces: Sequence[int], special: SpecialTokens) -> list[int]:
-    """What the encoder reads for a sentence's pieces."""
+    """The encoder's input for the tokens of a sentence."""
     return [*pieces, special.eos]

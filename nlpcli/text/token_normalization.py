@@ -1,4 +1,4 @@
-"""What a piece stands for, whichever way its kind of tokenizer writes it: so that pieces can be compared across kinds.
+"""Normal forms of tokens, in which the tokens of different kinds of tokenizers can be compared.
 
 `▁dog` of SentencePiece, `Ġdog` of byte-level BPE and `dog` of WordPiece are all "dog" at the start of a word; `dog`,
 `dog` and `##dog` are all "dog" inside of one.
@@ -31,7 +31,7 @@ class Spelling(NamedTuple):
 
 
 def spellings(tokenizer: Tokenizer) -> list[Spelling | None]:
-    """What every id stands for; None for special ones, and for ids that stand for nothing."""
+    """The normal form of every id; None for special and unused ids."""
     read = _reader(tokenizer)
     special = tokenizer.special.all()
     pieces = tokenizer.model.pieces

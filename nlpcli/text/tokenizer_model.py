@@ -1,4 +1,4 @@
-"""What a kind of tokenizer has to bring along; `Tokenizer` adds everything the kinds have in common."""
+"""The interface of a kind of tokenizer; `Tokenizer` adds everything that the kinds have in common."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What a kind is trained with.
+    """The settings for training a kind of tokenizer.
 
     vocab_size: number of ids, special ones and bytes included; None: as many as the kind needs (chars and words).
     byte_fallback: characters without a piece become the bytes of their UTF-8 form instead of unk.

@@ -1,4 +1,4 @@
-"""What the `tokenizers` library does with a `tokenizer.json` that is damaged or made to do harm, as sentences."""
+"""Error messages for a damaged or malicious `tokenizer.json`, from failures of the `tokenizers` library."""
 
 from __future__ import annotations
 

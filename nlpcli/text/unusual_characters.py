@@ -1,4 +1,4 @@
-"""What stands in a line beside ordinary text: scripts, and characters that are seldom meant."""
+"""The scripts of a line, and characters in it that are usually mistakes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ODDITIES: Mapping[str, tuple[str, bool]] = {
     "crlf": ("lines that end with CR LF", False),
     "bom": ("a byte order mark (BOM) at the beginning of the file", False),
 }
-"""What may be odd in a line: how it is called, and whether it is a problem in any case."""
+"""Unusual features of a line: their names, and whether they are always a problem."""
 
 _PATTERNS = {
     "control": re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f]"),

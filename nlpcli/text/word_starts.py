@@ -1,4 +1,4 @@
-"""Where words begin, in scripts without spaces too: what whole-word masking takes as a word."""
+"""The starts of words, also in scripts without spaces, for whole-word masking."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _TRIES = 6  # of sizes that should fit
 
 @dataclass(frozen=True)
 class Sizes:
-    """What sizes a batch may have. first: the one that is measured first. unit: sizes are multiples of it."""
+    """The possible sizes of a batch. first: the one that is measured first. unit: sizes are multiples of it."""
 
     first: int
     unit: int

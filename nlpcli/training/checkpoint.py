@@ -34,7 +34,7 @@ _NEEDED = ("model", "optimizer", "random")
 
 @dataclass
 class LogWindow:
-    """What was measured since the last line of the log, so that a resumed run writes the line of an unbroken one.
+    """The values for the next line of the log, so that a resumed run writes the same line as an uninterrupted one.
 
     loss: sum over `count` predictions. grad_norm, lr: of the last step. sums: further measures, [sum, divisor].
     """

@@ -1,4 +1,4 @@
-"""Where and in which precision a run computes, and the sentence that reports it."""
+"""The device and the precision of a run, and the message that reports them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training run will need, from a few of its steps: tokens, FLOPs, time, memory and disk."""
+"""Forecasts the needs of a training run from a few of its steps: tokens, FLOPs, time, memory and disk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SECONDS = 20.0  # of timed steps, about
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run needs. seconds and tokens are those of all steps; None where no limit but early stopping ends it.
+    """The needs of a run. seconds and tokens are those of all steps; None if only early stopping ends it.
 
     Times are those of a machine that does nothing else: where other programs had the processor while steps were
     measured, that time does not count. waiting: what share of the time on the clock that was.

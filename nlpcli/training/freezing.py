@@ -1,4 +1,4 @@
-"""What of a model is trained, and when: everything, the head alone, more and more from the top, or part of it first.
+"""Freezing of a model's parameters: none, all but the head, gradual unfreezing from the top, or parts at first.
 
 What is trained depends on nothing but how far the run is, so that a run that is resumed goes on with the same. What is
 not has no gradient: it costs no backward pass, the optimiser leaves it and its own memory of it alone, and it does not

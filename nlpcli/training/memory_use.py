@@ -1,4 +1,4 @@
-"""How much memory there is for a run, and how much a few of its steps take."""
+"""The memory available for a run, and the memory that a few of its steps use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from nlpcli.training.training_loop import Trainer
 
 SHARE_OF_CPU_MEMORY = 0.8
-"""What a run may take of the main memory that is free: the rest is for other programs and for what grows later."""
+"""The share of free main memory that a run may use: the rest is for other programs and for later growth."""
 SHARE_OF_GPU_MEMORY = 0.9
 _SAMPLED = 200  # steps of which the largest are taken
 _TAKEN = 2  # of them; the optimizer's states are there from the second on
@@ -90,7 +90,7 @@ def _held() -> int:
 
 
 def _free() -> list[int]:
-    """What each limit of the system leaves free: main memory, the groups of processes this one is in, ulimit -v."""
+    """The free memory under each limit of the system: main memory, control groups of this process, ulimit -v."""
     meminfo = _kilobytes(Path("/proc/meminfo"), "MemAvailable")
     found = [torch.iinfo(torch.int64).max if meminfo is None else meminfo]
     found += [limit - used for limit, used in map(_group_numbers, _groups()) if limit is not None and used is not None]

@@ -1,4 +1,4 @@
-"""What a metric's name implies about its values: which way it gets better, and in what unit it is given."""
+"""Properties of a metric by its name: whether higher or lower is better, and its unit."""
 
 from __future__ import annotations
 

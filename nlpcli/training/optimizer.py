@@ -23,7 +23,7 @@ OPTIMIZERS = {
 def make_optimizer(
     model: nn.Module, settings: TrainingConfig, scales: Scales | None = None
 ) -> torch.optim.Optimizer | OptimizerGroup:
-    """What `settings.optimizer` names, for the model's trained parameters; decay leaves out biases, norms and vectors.
+    """The optimizer `settings.optimizer` for the trainable parameters; no decay of biases, norms and vectors.
 
     adamw: AdamW (Loshchilov and Hutter 2019). muon: Muon (Jordan et al. 2024) for the matrices of hidden layers, whose
     gradient's momentum is replaced by the nearest orthogonal matrix, and AdamW for the rest: embeddings, the output

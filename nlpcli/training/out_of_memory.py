@@ -1,4 +1,4 @@
-"""What happens when memory runs out in training: batches are divided, or the run ends with what to change."""
+"""Handles out-of-memory errors in training: divides batches, or ends the run with a hint."""
 
 from __future__ import annotations
 

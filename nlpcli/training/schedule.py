@@ -35,7 +35,7 @@ def is_rising(settings: TrainingConfig, step: int) -> bool:
 
 
 def _remaining(settings: TrainingConfig, progress: float) -> float:
-    """What is left of the way from the peak to min_lr, 1 … 0."""
+    """The remaining share of the decay from the peak to min_lr, 1 … 0."""
     if settings.schedule == "linear":
         return 1.0 - progress
     if settings.schedule == "cosine":

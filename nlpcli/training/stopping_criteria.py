@@ -1,4 +1,4 @@
-"""How far a run is on its way to the limits of its settings, and which of them it has reached."""
+"""The limits of a run: its progress towards them, and the limit that it has reached."""
 
 from __future__ import annotations
 

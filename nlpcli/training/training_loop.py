@@ -183,7 +183,7 @@ class Trainer:
             yield self._share_of_step(epoch, start), start + size >= len(plan)
 
     def _share_of_step(self, epoch: int, start: int) -> Share:
-        """What this process computes of the step that begins at `start` of an epoch's plan."""
+        """This process's part of the step that begins at `start` of an epoch's plan."""
         plan = self._plan_of(epoch)
         places = range(start, min(start + self.settings.accumulate, len(plan)))
 

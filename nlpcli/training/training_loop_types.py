@@ -43,7 +43,7 @@ class ModelToTrain:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is done with a model on held-out data, and with what that shows.
+    """The evaluation of a model on the dev set, and the use of its result.
 
     evaluate(model) gives the metrics, among them the deciding one; keep(weights, metrics, progress) is called with a
     state dict whenever that one improves (without metrics on an interrupt before the first evaluation), and writes what

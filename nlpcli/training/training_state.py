@@ -36,7 +36,7 @@ Measured = tuple[Tensor, Tallies, Any]  # the carry is the model's own
 
 
 class LogSums:
-    """What was measured since the last line of the log.
+    """The values for the next line of the log.
 
     nll: the sum of the loss over `count` predictions, (). grad_norm, lr: of the last step. logged: further measures.
     """
@@ -151,13 +151,13 @@ class TrainingState:
         return loss, norm
 
     def log_window(self) -> LogWindow:
-        """What the next line of the log is made of. Raises: as `loss_and_norm`."""
+        """The values of the next line of the log. Raises: as `loss_and_norm`."""
         _, norm = self.loss_and_norm()
         loss = self.processes.sums(float(self.sums.nll))[0]
         return LogWindow(loss, self.sums.count, norm, self.sums.lr, self._sums_of_all())
 
     def measures_logged(self) -> dict[str, float]:
-        """What objectives log beside the loss, since the last line of the log."""
+        """The values besides the loss that objectives log, since the last line of the log."""
         return {name: sum_ / max(number, 1) for name, (sum_, number) in self._sums_of_all().items()}
 
     def _sums_of_all(self) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""What is drawn: the attention weights of one text, with the tokens they stand between.
+"""The data of attention drawings: the attention weights of one text, with their query and key tokens.
 
 Whatever attends fills the same form: the heads of a Transformer's layers, the one alignment of a recurrent translator,
 the words of a sentence and the sentences of a document, the matrix that a linear attention implies, a pattern. Drawings
@@ -76,7 +76,7 @@ class Site:
 
 
 def axes_of(sites: Sequence[Site]) -> str:
-    """What the rows and the columns of matrices are: `queries (rows), keys (columns)`; source and target by name."""
+    """The names of rows and columns of matrices: `queries (rows), keys (columns)`; source and target by name."""
     if sites and all(site.name in _ALIGNING for site in sites):
         return "target (rows), source (columns)"
     return "queries (rows), keys (columns)"

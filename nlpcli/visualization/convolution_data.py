@@ -1,4 +1,4 @@
-"""What is drawn of attention that computes a convolution: where each head attends, and how near the result is."""
+"""The data of drawings of attention as a convolution: the weights of each head, and the error of the result."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def weighted_sentences(attention: Attention) -> list[WeightedSentence]:
 
 
 def meanings(sentences: Sequence[WeightedSentence], *, signed: bool) -> list[str]:
-    """What the weights mean, in words. signed: they are gradients times weights."""
+    """The meaning of the weights, in words. signed: they are gradients times weights."""
     numbers = any(sentence.weight is not None for sentence in sentences)
     if signed:
         return ["words and numbers: gradient times attention" if numbers else "words: gradient times attention"]

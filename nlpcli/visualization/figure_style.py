@@ -1,4 +1,4 @@
-"""What figures are drawn on: light or dark paper, matplotlib without its global state, and files as bytes."""
+"""The style of figures: light or dark background, matplotlib without its global state, and files as bytes."""
 
 from __future__ import annotations
 

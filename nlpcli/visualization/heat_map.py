@@ -30,7 +30,7 @@ _UPPER, _LOWER, _FULL = "▀", "▄", "█"
 
 @dataclass(frozen=True)
 class Ink:
-    """What may be used: colors, and characters beyond ASCII."""
+    """The abilities of the output: colors, and characters beyond ASCII."""
 
     color: bool
     unicode: bool
@@ -103,7 +103,7 @@ class Scale:
         return text, f"38;5;{16 if black else 231};48;5;{color}"
 
     def legend(self) -> list[Line]:
-        """What the cells mean, in pieces that are not broken."""
+        """The legend of the cells, in parts that are not broken."""
         if self.digits:
             return []
         if self.pattern:
@@ -152,7 +152,7 @@ def number(value: float) -> str:
 
 
 def blocks_note(n: int, m: int, high: int, wide: int) -> str:
-    """What a cell stands for where a matrix of n rows and m columns is drawn in blocks."""
+    """The note for a matrix of n rows and m columns that is drawn in blocks."""
     block = f"a block of {counted(high, 'row')} and {counted(wide, 'column')}"
     return f"{counted(n, 'row')} and {counted(m, 'column')}; each cell stands for {block}"
 

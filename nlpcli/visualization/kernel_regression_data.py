@@ -1,4 +1,4 @@
-"""What is drawn of a kernel regression: its points, and the curve and the attention weights of each fit."""
+"""The data of kernel regression drawings: its points, and the curve and the attention weights of each fit."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Regression:
 
     @property
     def axes(self) -> tuple[str, str]:
-        """What is on the horizontal and on the vertical axis."""
+        """The labels of the horizontal and the vertical axis."""
         first, y = (shortened(printable(name), _LONGEST_NAME) for name in (self.names[0], self.names[-1]))
         return (first, y) if self.query_points is None else (y, f"prediction of {y}")
 

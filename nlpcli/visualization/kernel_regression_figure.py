@@ -82,7 +82,7 @@ def draw(
 
 
 def _dashed(regression: Regression) -> str:
-    """What the dashed line means, if there is one."""
+    """The legend of the dashed line, if there is one."""
     if regression.query_points is not None:
         return "; dashed: the prediction equals y"
     return "" if regression.truth is None else "; dashed: the function without noise"

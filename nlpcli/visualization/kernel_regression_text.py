@@ -62,7 +62,7 @@ def _panel(regression: Regression) -> Panel:
 
 
 def _key(regression: Regression, point: str) -> str:
-    """What the marks of the plot mean."""
+    """The legend of the plot."""
     if regression.query_points is not None:
         return f"{point} {regression.fits[-1].label}; vertical: {regression.axes[1]}; a: the prediction equals y"
     names = [f"{letter} {fit.label}" for letter, fit in zip(LETTERS, regression.fits, strict=False)]

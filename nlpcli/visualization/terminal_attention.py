@@ -220,7 +220,7 @@ def _distinct_labels(side: Side, ink: Ink) -> list[str]:
 
 
 def _heading(attention: Attention, ink: Ink, width: int) -> list[Line]:
-    """What was read, and what was done to the weights."""
+    """The texts, and the transformations of the weights."""
     lines: list[Line] = []
     for name, text in attention.texts.items():
         line = f"{_words(name, ink)}: {_words(text, ink)}"

@@ -1,4 +1,4 @@
-"""Which part of a step each process computes, so that all of them together compute the step of one process.
+"""Divides a step among processes, so that together they compute the same step as one process.
 
 A step has `training.accumulate` batches. Where their number is a multiple of the number of processes, each process
 takes whole batches, and makes no others. Otherwise each batch is divided by rows: all processes make it, because the
@@ -35,7 +35,8 @@ class DivisibleBatch(Batch, Protocol):
 
 @dataclass(frozen=True)
 class Share:
-    """What this process computes of a step: batches with their weights, 0 for one that only keeps others company.
+    """This process's part of a step: batches with their weights; weight 0 for one that only keeps the processes in
+    step.
 
     size: of the step in entries of the plan. count, tokens: what this process adds to those of the step. whole: whether
     batches are whole, so that measures of a batch differ between processes.

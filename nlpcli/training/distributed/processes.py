@@ -62,7 +62,7 @@ class Processes:
         return total.tolist()
 
     def from_first(self, compute: Callable[[], T]) -> T:
-        """What compute() gives in the first process: numbers, strings, lists and dictionaries of such.
+        """The result of compute() in the first process: numbers, strings, lists and dictionaries of such.
 
         Raises: Interrupted in all processes where the first is interrupted in `compute`.
         """
