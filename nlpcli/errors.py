@@ -118,7 +118,7 @@ def _rebuild(kind: type[NlpcliError], message: str, hint: str | None) -> NlpcliE
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
-    """The choice of which `name` may be a slip of the finger, or None where none is that near.
+    """The choice of which `name` may be a misspelling, or None if none is near enough.
 
     Case, hyphens and the like don't count. Of the rest one character may be missing, too many, wrong or exchanged with
     its neighbor, two in a name of six or more; digits are not mistaken for others.
@@ -159,7 +159,7 @@ def _distance(one: str, other: str, most: int) -> int | None:
 
 
 def unknown(kind: str, name: str, choices: Iterable[str], absent: Iterable[str] = ()) -> NlpcliError:
-    """The error for a name that is not in a table, with the right spelling of what may be a slip.
+    """The error for a name that is not in a table, with the correct spelling of a possible misspelling.
 
     absent: names that mean something elsewhere and have no near relation here, in small letters without hyphens.
     """

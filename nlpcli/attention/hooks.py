@@ -1,4 +1,4 @@
-"""Looking at attention while it works: what a layer hands out of its weights, and nothing while nobody looks."""
+"""Hooks that record the attention weights of a layer; without a recorder, no weights are computed."""
 
 from __future__ import annotations
 

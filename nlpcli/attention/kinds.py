@@ -258,7 +258,7 @@ class AttentionEntry:
 
 @lru_cache(maxsize=256)
 def parse_attention(text: str) -> AttentionEntry:
-    """The entry that a text such as "window:128+global:2" stands for. Raises: NlpcliError that names the mistake."""
+    """The entry of a text such as "window:128+global:2". Raises: NlpcliError that names the mistake."""
     begin = re.match(r"\s*([a-z-]+)((?::[0-9]+)*)\s*(?:&(.*)|$)", text, re.DOTALL)
     if begin is None or begin[1] not in KINDS:
         return AttentionEntry("softmax", (), parse(text))

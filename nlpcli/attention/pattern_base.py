@@ -60,7 +60,7 @@ class Pattern(ABC):
         return self.allows(query, key, m).expand(n, m).contiguous()
 
     def reach(self, first: int, last: int, length: int) -> list[Range]:
-        """Ranges of keys, rising and apart, outside of which no query from `first` to before `last` attends."""
+        """Ascending, separate ranges of keys that contain all keys of the queries from `first` to before `last`."""
         return [(0, length)]
 
     def breaks(self, length: int) -> set[int]:

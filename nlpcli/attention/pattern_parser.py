@@ -18,7 +18,7 @@ _DEEPEST = 50
 
 
 def parse(text: str, *, seed: int = 0) -> Pattern:
-    """The pattern that a text such as "causal & (window:4+global:1)" stands for.
+    """The pattern of a text such as "causal & (window:4+global:1)".
 
     seed: of the random parts that name none.
     Raises: NlpcliError that names the part, its place in the text, and the nearest right name.

@@ -189,7 +189,7 @@ def _made(
 
 
 def _blocks(pattern: Pattern, n: int, m: int) -> Iterable[tuple[int, int, list[Range]]]:
-    """Blocks of queries, and the ranges of keys of each; one empty range stands for no keys at all."""
+    """Blocks of queries, and the ranges of keys of each; one empty range means no keys."""
     borders = {*range(m - n, m, _BLOCK), m, *(place for place in pattern.breaks(m) if m - n < place < m)}
     for first, last in itertools.pairwise(sorted(borders)):
         near = union((start, end + _NEAR) for start, end in pattern.reach(first, last, m))

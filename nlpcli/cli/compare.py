@@ -131,7 +131,7 @@ def _names(given: list[str] | None) -> tuple[str, ...]:
 
 
 def _again() -> str:
-    """The call that goes on with what this one began, without repeating anything once more."""
+    """The call that resumes this one, without the options that apply only once."""
     words: list[str] = []
     dropping = False
     for argument in sys.argv[1:]:

@@ -46,7 +46,7 @@ def draw_without_model(output: AttentionOutput, options: Options) -> None:
 
 
 def _draw_positions(output: AttentionOutput, subject: str, value: str, options: Options) -> None:
-    """Who may look at whom, or how positions are encoded."""
+    """An attention pattern, or position encodings."""
     from nlpcli.commands.visualize_attention.pattern_and_positions import (
         learned_matrix,
         pattern_attention,

@@ -67,7 +67,7 @@ class Results(Protocol):
         """Hands on what was written."""
 
     def isatty(self) -> bool:
-        """Whether a person looks at it."""
+        """Whether it is a terminal."""
 
 
 class _ForAPerson:

@@ -192,7 +192,7 @@ def word_line(word: Word, *, static: bool = False) -> str:
 
 
 def compare(words: Sequence[Word]) -> list[Compared]:
-    """All pairs of words. Raises: NlpcliError for a single word, and for more than can be looked at."""
+    """All pairs of words. Raises: NlpcliError for a single word, and for too many words."""
     if len(words) < 2:
         found = "was" if len(words) == 1 else "were"
         raise NlpcliError(f"a comparison needs at least 2 words, but {counted(len(words), 'word')} {found} found")

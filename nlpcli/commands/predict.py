@@ -36,7 +36,7 @@ _BY_SUFFIX = {
 class Predicting:
     """What to predict, with what, and how.
 
-    model: a run; None stands for the newest one of a task. files: names, "-" for standard input. format: `lines` are
+    model: a run; None: the newest one of a task. files: names, "-" for standard input. format: `lines` are
     plain, a tab between two texts; the others are read as for training, with the columns the model was trained with
     unless `columns` names others; `auto` goes by a file's name. top: how many answers a line shows, None for what is
     usual. part: of a model that learnt several tasks, the one

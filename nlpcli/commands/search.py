@@ -1,4 +1,4 @@
-"""Searching a corpus by meaning: the lines nearest to a query, and a second look at them by a cross-encoder."""
+"""Searching a corpus by meaning: the lines nearest to a query, optionally reranked by a cross-encoder."""
 
 from __future__ import annotations
 

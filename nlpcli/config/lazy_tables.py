@@ -1,4 +1,4 @@
-"""Tables from a name to the thing it stands for, imported only when it is looked up."""
+"""Tables from names to objects, which are imported only when they are looked up."""
 
 from __future__ import annotations
 

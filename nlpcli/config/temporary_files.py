@@ -81,7 +81,7 @@ def is_free(path: Path) -> bool:
 
 @contextmanager
 def temporary_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """A new file beside `path` and its name, locked; whoever fills it renames it, otherwise it is gone afterwards."""
+    """A new locked file beside `path`, and its name; removed afterwards unless the caller renames it."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
     def create(aside: Path) -> int:
@@ -97,7 +97,7 @@ def temporary_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
 
 @contextmanager
 def temporary_folder(path: Path, mode: int = 0o777) -> Iterator[Path]:
-    """A new folder beside `path`, locked; whoever fills it renames it, otherwise it is gone afterwards."""
+    """A new locked folder beside `path`; removed afterwards unless the caller renames it."""
 
     def create(aside: Path) -> int | None:
         os.mkdir(aside, mode)

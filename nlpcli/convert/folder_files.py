@@ -18,7 +18,7 @@ WEIGHTS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
 CTRANSLATE2_WEIGHTS = "model.bin"
 ORIGINAL_WEIGHTS = "nlpcli.safetensors"
-"""The file with weights that theirs can't give back as they were."""
+"""The file with weights that can't be restored exactly from theirs."""
 
 OWN = "nlpcli"
 """The key in config.json of what the other side has no names for."""

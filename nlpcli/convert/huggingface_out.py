@@ -145,7 +145,7 @@ def _settings(model: _Model, weights: Weights) -> dict[str, Any]:
 
 
 def _tensors(model: _Model, weights: Weights, theirs: Config) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The weights under their names, and those of a model with a head that they don't give back as they were."""
+    """The weights under their names, and those of a model with a head that can't be restored exactly from them."""
     family, config, head_class = model.family, model.config, model.head_class
     if model.head:
         weights = {name.removeprefix(BODY): tensor for name, tensor in weights.items()}

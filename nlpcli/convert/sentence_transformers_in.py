@@ -35,7 +35,7 @@ class SentenceSettings:
 def sentence_settings(path: Path, pooling: str | None = None) -> SentenceSettings:
     """The settings in the folder `path`; empty if it is not a sentence-transformers folder.
 
-    pooling: takes the place of the folder's own and of all that follows on it there.
+    pooling: replaces the folder's own and the modules that depend on it.
     Raises: NlpcliError for a pooling, or a further module, that can't be done here.
     """
     path = Path(path)

@@ -114,7 +114,7 @@ def _template(layout: Layout, names: Mapping[int, str]) -> Any:
 
 
 def _sample(core: Core) -> tuple[str, list[int]] | None:
-    """A text of which the tokenizer leaves something."""
+    """A text that the tokenizer does not remove."""
     for text in _SAMPLES:
         ids = core.encode(text, add_special_tokens=False).ids
         if ids:

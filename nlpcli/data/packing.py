@@ -123,7 +123,7 @@ class PackedWindows(_Windows):
 
 
 class StreamedWindows(_Windows):
-    """Training windows for a model with memory: row r of a batch goes on where row r of the batch before ended.
+    """Training windows for a model with memory: row r of a batch continues row r of the batch before.
 
     The stream is cut into `batch_size` parts of equal length, read side by side, `context` tokens at a time; inputs and
     targets of a window are those of `PackedWindows`. An epoch begins at an offset drawn anew. But for fewer tokens than

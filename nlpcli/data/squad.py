@@ -70,7 +70,7 @@ class RightAnswers:
 
 
 def read_answers(path: Path | str) -> Iterator[RightAnswers]:
-    """The right answers in a file as `read_questions` reads it: neither questions, contexts nor starts are looked at.
+    """The right answers in a file as `read_questions` reads it: questions, contexts and starts are not checked.
 
     Raises: NlpcliError naming the file, and the line or the question, for what is not in this format.
     """

@@ -1,4 +1,4 @@
-"""Held-out examples that the training data has, too, and held-out pairs whose sides are exchanged."""
+"""Finds dev examples that are also in the training data, and dev pairs whose sides are exchanged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Placed(NamedTuple):
 
 @dataclass(frozen=True)
 class Shared:
-    """How many of the held-out examples training has, too; where the first of them stands, and where in training."""
+    """The number of dev examples that are also in the training data; the places of the first one in both."""
 
     count: int
     total: int
@@ -43,7 +43,7 @@ def normal(line: str) -> str:
 
 
 def shared(held_out: Iterable[Placed], training: Iterable[Placed]) -> Shared | None:
-    """Which held-out examples have the texts of one in the training data, as `normal` has them; None for no one.
+    """The dev examples with the same normalized texts as a training example; None without any.
 
     Examples without text don't count. The training data goes by in constant memory; of each held-out example a hash is
     kept.
@@ -68,7 +68,7 @@ def shared(held_out: Iterable[Placed], training: Iterable[Placed]) -> Shared | N
 
 
 def swapped(held_out: Iterable[tuple[str, str]], training: Iterable[tuple[str, str]]) -> bool:
-    """Whether most held-out pairs look as if their sides were exchanged, going by the first training pairs."""
+    """Whether most dev pairs seem to have exchanged sides, compared with the first training pairs."""
     sides = Sides()
     for side, lines in enumerate(zip(*islice(training, _TRAINING_PAIRS), strict=True)):
         sides.count(side, lines)

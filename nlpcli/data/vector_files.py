@@ -63,7 +63,7 @@ def open_vectors(path: Path) -> np.ndarray:
 
 
 def finite_vectors(path: Path) -> np.ndarray:
-    """The same, after a look at all numbers. Raises: NlpcliError also for one that is not finite, with its row."""
+    """The same, after a check of all numbers. Raises: NlpcliError also for one that is not finite, with its row."""
     vectors = open_vectors(path)
     for start in range(0, len(vectors), _BLOCK):
         wrong = np.flatnonzero(~np.isfinite(vectors[start : start + _BLOCK]).all(axis=1))
@@ -74,7 +74,7 @@ def finite_vectors(path: Path) -> np.ndarray:
     return vectors
 
 
-_BLOCK = 4096  # vectors looked at together
+_BLOCK = 4096  # vectors checked together
 _MAKING = "make such a file with: nlpcli embed --model DIR --out vectors.npy FILE"
 
 

@@ -1,4 +1,4 @@
-"""Nearest vectors by cosine: exactly, by products of matrices in blocks, or by an index that looks at some of them."""
+"""Nearest vectors by cosine: exactly, by products of matrices in blocks, or with an index that searches only some."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Look:
 
     @classmethod
     def at(cls, head: AlignmentHead) -> Look:
-        """The look at a head that was trained by links."""
+        """The settings for a head trained by guided alignment."""
         return cls(head.layer, head.step, head=head)
 
 

@@ -45,7 +45,7 @@ def roll_out(
     """One continuation of each prefix, token by token.
 
     - choose(logits (rows, vocabulary) with -inf for what is banned, the rows' places among the prefixes, position)
-      gives the next tokens (rows,); None: the most probable ones, and nobody looks at log-probabilities, which are nan;
+      gives the next tokens (rows,); None: the most probable ones, without log-probabilities, which are nan;
     - renewal: how to continue when the model's positions are used up; without it rows are cut there;
     - watch(row, id) gets each token as it is chosen.
 

@@ -1,12 +1,12 @@
 """Beam search over any `Decodable`: many sentences at once, each leaving the batch when it is done.
 
-How a sentence goes on: of all continuations of its live hypotheses the best 2 · beam_size are looked at, by summed
+A step for a sentence: of all continuations of its live hypotheses the best 2 · beam_size are considered, by summed
 log-probability. Those of the first beam_size that end are finished; the first beam_size that don't end live on. The
 beam is opened after the first step, when there are different hypotheses to fill it.
 
 When a sentence is done: `patience` · beam_size hypotheses are finished (Kasai et al. 2022; 1 is the customary rule), or
 none that lives can still beat the n best finished ones (which changes no result), or the length limit is reached. With
-infinite patience only the last two hold, and the search is exact within its beam. Every rule looks at one sentence
+infinite patience only the last two hold, and the search is exact within its beam. Every rule depends on one sentence
 alone, so its neighbours in the batch don't matter.
 """
 

@@ -63,7 +63,7 @@ class Constraints:
     def ban_(self, logits: Tensor, history: Tensor, eos: int | None, early: Tensor | None) -> Tensor:
         """Sets what may not follow `history` (rows, n) to -inf in `logits` (rows, vocabulary), in place.
 
-        `early` (rows,) is True where the end may not come yet; None stands for nowhere.
+        `early` (rows,) is True where the end may not come yet; None: nowhere.
         """
         if self.suppress:
             logits.index_fill_(1, self.suppressed(logits.device), -inf)

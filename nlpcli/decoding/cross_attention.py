@@ -119,7 +119,8 @@ def gradient_weights(
     layers: Sequence[int | None] = (),
     fill: int = 0,
 ) -> Tensor:
-    """How much each look at the source helps to write `targets`: gradient times attention, by one pass and back.
+    """The contribution of each attention weight to `targets`: gradient times attention, by a forward and a backward
+    pass.
 
     Σ over layers and heads of max(0, A ⊙ ∂ log p(target | source) / ∂A), the weights A of a row being those of the step
     that predicts a token. Source: Chefer et al. 2021, eq. 5, whose layers are multiplied and here added.

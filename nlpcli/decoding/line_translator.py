@@ -70,7 +70,7 @@ class TranslatorSettings:
     the end not counted, or `max_length` with its prefix where that is set; sources longer than `max_source_length`
     tokens are cut. `source_start` and `target_start` are ids that come before every source and every translation; bos
     for the latter when None.
-    `scores`: whether anybody looks at scores and log-probabilities; otherwise a greedy search does not compute them,
+    `scores`: whether scores and log-probabilities are needed; otherwise a greedy search does not compute them,
     and those of CTranslate2 are among the tokens that may be written.
     `generation`: decode as `transformers` does, with these settings and not with `search`; `seed`: of samples then.
     """

@@ -1,8 +1,8 @@
 """Translating with a model of PyTorch: beam search, greedy search or sampling of batches of lines.
 
-Neither the batch nor the window enters a decision: padding is masked exactly, and every rule of the search looks at one
-sentence alone. What remains is the rounding of float32 sums, which depends on the shape of a matrix: log-probabilities
-agree to about 1e-5, and a translation could differ only where two candidates tie within that.
+Neither the batch nor the window enters a decision: padding is masked exactly, and every rule of the search depends on
+one sentence alone. What remains is the rounding of float32 sums, which depends on the shape of a matrix:
+log-probabilities agree to about 1e-5, and a translation could differ only where two candidates tie within that.
 """
 
 from __future__ import annotations

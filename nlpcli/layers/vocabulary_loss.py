@@ -85,7 +85,7 @@ def vocabulary_losses(
 
 @torch.no_grad()
 def vocabulary_nll(hidden: Tensor, weight: Tensor, target: Tensor, *, bias: Tensor | None = None) -> Tensor:
-    """What `vocabulary_loss` sums up without smoothing, for each position, to be measured and not to be learnt from.
+    """The loss of each position without smoothing, for evaluation: no gradients.
 
     Shapes: hidden (n, d_model), weight (vocab, d_model), target (n), bias (vocab). Returns: (n), in nats.
     """

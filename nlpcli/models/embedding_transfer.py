@@ -90,7 +90,7 @@ def same_pieces(old: Tokenizer, new: Tokenizer) -> list[int | None]:
         found[id_] = by_name.get(name) if name not in _usual(new.special) else None
     for id_, (left, right) in enumerate(zip(before, after, strict=False)):
         if left == right and (left is not None or old.special.names.get(id_) == new.special.names.get(id_)):
-            found[id_] = id_  # of several pieces that stand for the same, each is itself
+            found[id_] = id_  # of several tokens with the same normal form, each keeps its own
     for role in ROLES:
         if role not in old.special.absent and role not in new.special.absent:
             found[getattr(new.special, role)] = getattr(old.special, role)

@@ -135,7 +135,7 @@ def _keeping(x: Tensor, origins: list[_Origin]) -> Iterator[None]:
 
 @contextmanager
 def _repeating(x: Tensor, origin: _Origin) -> Iterator[None]:
-    """The same random numbers and choices; afterwards random numbers go on from where they are now."""
+    """The same random numbers and choices; afterwards the random state is restored."""
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), repeated_choices(origin.choices):
         torch.set_rng_state(origin.random[0])
         if x.is_cuda:

@@ -129,7 +129,7 @@ class Stack(nn.Module):
 
     attention: an entry for each layer, repeated as often as needed, such as "full" or "window:W" for keys fewer than W
         positions away (Child et al. 2019; GPT-3 alternates both): see `nlpcli.attention.kinds`; None: the settings'.
-    causal: positions look at themselves and at those before them, as in a decoder. cross: layers also look at a memory.
+    causal: positions attend to themselves and to earlier ones, as in a decoder. cross: layers also attend to a memory.
     Relative positions of T5 have one table for all layers. Without `first_norm` the first layer of a pre-norm stack
     does not normalize what its self-attention reads. Layers whose pattern is not full may have rotary positions of
     their own (`rope_local_theta`).
@@ -258,7 +258,7 @@ class Stack(nn.Module):
         return self.finish(x), after
 
     def _reversible(self, x: Tensor, mask: AttentionMask | None, kept: list[Tensor] | None) -> Tensor:
-        """As `forward`. States are not kept for the backward pass, unless somebody looks at them or at weights."""
+        """As `forward`. States are not kept for the backward pass, unless states or weights are recorded."""
         looked_at = kept is not None or any(layer.self_attention.recorder is not None for layer in self.layers)
         if torch.is_grad_enabled() and not looked_at:
             first, second = reversible(x, x, [self._sublayers(layer, mask) for layer in self.layers])

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvaluationReading:
-    """How the held-out text is read.
+    """How the dev text is read.
 
     stride: tokens from one window to the next; None: the context. streams: the equal parts that a model with memory
     reads side by side, each from its beginning without memory; fewer where they would be shorter than the context.
@@ -123,7 +123,7 @@ class CausalLanguageModelling:
         return cast("Decoder", model).hidden(ids, mask), None
 
     def evaluate(self, model: LanguageModel, device: torch.device) -> Iterator[Loss]:
-        """Every token of the held-out text but the first scored once, a loss for each window.
+        """Scores every token of the dev text but the first once; a loss for each window.
 
         In windows `stride` apart; by a model with memory in segments of `context`, one after the other.
         """
@@ -161,7 +161,7 @@ class CausalLanguageModelling:
             yield from losses
 
     def stream_starts(self) -> tuple[np.ndarray, int]:
-        """Where in the held-out text each part begins that is read side by side, and the tokens predicted in the
+        """Where each of the parallel parts of the dev text begins, and the tokens predicted in the
         longest; the last one may be shorter."""
         assert self.dev is not None
         predicted = len(self.dev) - 1

@@ -180,7 +180,7 @@ class Denoising:
         return replace(loss, total=loss.total + self.mlm * mlm_loss.total * share)
 
     def evaluate(self, model: EncoderDecoder, device: torch.device) -> Iterator[Loss]:
-        """Losses without smoothing and tallies of the held-out texts, each once."""
+        """Losses without smoothing and tallies of the dev texts, each once."""
         assert self.dev is not None
         for item in self.dev.in_order():
             batch = self._batch([self._held_out(i)[1] for i in item])

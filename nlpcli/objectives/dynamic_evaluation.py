@@ -1,4 +1,4 @@
-"""Dynamic evaluation (Krause et al. 2018): a language model learns from a text while it is measured on it."""
+"""Dynamic evaluation (Krause et al. 2018): a language model is updated on a test text after each scored part."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Adaptation:
 def evaluate_dynamically(
     task: CausalLanguageModelling, model: LanguageModel, device: torch.device, adaptation: Adaptation
 ) -> Iterator[Loss]:
-    """The losses of the windows of the held-out text, one after the other, each before the model learns from it.
+    """The losses of the windows of the test text, in order, each before the model is updated on it.
 
     θ ← θ - η ∇L(s) + λ (θ_0 - θ), with L the mean loss of window s without dropout and θ_0 the trained weights, which
     the model has again afterwards. Windows do not overlap; the states of a model with memory are carried on.

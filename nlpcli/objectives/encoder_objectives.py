@@ -105,9 +105,9 @@ class EncoderPretraining:
     train, dev: shards; pair formats need such that were built with sentences.
     weights: of the parts, among mlm, nsp, sop. masking: what is hidden, and how.
 
-    `evaluate` reads the held-out text in the same way every time, whatever the seed. Its tallies: `mlm_accuracy` and
+    `evaluate` reads the dev text in the same way every time, whatever the seed. Its tallies: `mlm_accuracy` and
     `mlm_baseline`, of always guessing the token that is most frequent in training; `nsp_accuracy` (`sop_accuracy`) and
-    `nsp_baseline`, of the label that is more frequent in the held-out pairs; of a sum also each part's `<part>_loss`.
+    `nsp_baseline`, of the label that is more frequent in the dev pairs; of a sum also each part's `<part>_loss`.
 
     Raises: NlpcliError for parts that don't go together, formats that don't go with them or the shards, and tokenizers
         without the special tokens this needs.
@@ -212,7 +212,7 @@ class EncoderPretraining:
         return Loss(cast("Tensor", sum(terms)), first.nll, first.count, tallies)  # there is a part at least
 
     def evaluate(self, model: Encoder, device: torch.device) -> Iterator[Loss]:
-        """Losses and tallies of the held-out examples, each once."""
+        """Losses and tallies of the dev examples, each once."""
         assert self.dev is not None
         for item in self._held_out:
             yield self._loss(model, self._batch(*self._read(self.dev, item)).to(device), measured=True)
@@ -228,7 +228,7 @@ class EncoderPretraining:
 
     @cached_property
     def _majority(self) -> int:
-        """The label that more of the held-out pairs have."""
+        """The more frequent label of the dev pairs."""
         labels = np.concatenate([item.places[:, -1] for item in self._held_out])
         return int(labels.mean() > 0.5)
 

@@ -79,7 +79,7 @@ def principal_sentences(
 
 @lru_cache
 def sentence_mask(special: SpecialTokens) -> int:
-    """The id that stands for a sentence that was taken out."""
+    """The id in place of a removed sentence."""
     own = (id_ for id_, spelling in special.spellings if spelling in ("<mask_1>", "[MASK1]"))
     return next(own, special.mask)
 

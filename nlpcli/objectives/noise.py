@@ -1,7 +1,7 @@
 """BART's noises (Lewis et al. 2020, section 2.2): the text is disturbed, and the decoder restores all of it.
 
 Every noise is a function of token ids, a random generator and its settings. Special tokens are neither hidden nor
-removed; where one lies inside a span, the span ends before it and goes on after it.
+removed; where one lies inside a span, the span ends before it and continues after it.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Sample:
-    """One example as token ids, to be looked at without training: the text, what is read, what is predicted.
+    """One example as token ids, for inspection: the text, the input, the target.
 
     label: the reference label of the whole example in words; empty where there is none.
     """
@@ -100,7 +100,7 @@ class Objective(Protocol[ModelT, BatchT]):
     """
 
     def plan(self, epoch: int) -> Sequence[Any] | np.ndarray:
-        """The batches of an epoch, in order: a pure function of the epoch, so that a run can go on where it stopped."""
+        """The batches of an epoch, in order: a pure function of the epoch, so that a run can be resumed."""
         ...
 
     def collate(self, item: Any, rng: np.random.Generator) -> BatchT:  # each has a plan of its own

@@ -166,7 +166,7 @@ class PermutationLanguageModelling:
         return hidden[batch.valid], memory
 
     def evaluate(self, model: XLNet, device: torch.device) -> Iterator[Loss]:
-        """The held-out text in windows, read on in rows side by side, with the same orders every time."""
+        """The dev text in windows, read in parallel rows, with the same orders every time."""
         assert self.dev is not None
         memory = None
         length = min(self.context, len(self.dev))

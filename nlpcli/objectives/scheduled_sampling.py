@@ -1,6 +1,6 @@
 """Scheduled sampling: in training, more and more often, the decoder reads its own tokens instead of the reference's.
 
-With teacher forcing a decoder reads only references, so that it never learns to go on after a mistake of its own.
+With teacher forcing a decoder reads only references, so that it never learns to continue after its own mistakes.
 Source: Bengio et al. 2015. Their "own token" is the most probable one here, and each token is chosen apart.
 """
 

@@ -1,4 +1,4 @@
-"""The raw text of a pretraining run: checked at the start, read as often as needed, cut into what is held out."""
+"""The raw text of a pretraining run: checked at the start, read as often as needed, with a part as the dev set."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Corpus:
                 yield from split_lines(text)
 
     def shards(self, tokenizer: Tokenizer, *, sentences: bool = False) -> tuple[ShardSet, ShardSet]:
-        """The token ids to train on and those held out; with `sentences`, sentence by sentence.
+        """The token ids of the training and the dev text; with `sentences`, sentence by sentence.
 
         Raises: NlpcliError where sentences are needed and the settings rule them out.
         """

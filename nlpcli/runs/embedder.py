@@ -44,7 +44,7 @@ Span = tuple[int, int]
 class Vectors:
     """How texts become vectors.
 
-    model: a run, a Hugging Face folder or a file of word vectors; None stands for the newest run of a similarity task,
+    model: a run, a Hugging Face folder or a file of word vectors; None: the newest run of a similarity task,
     or else of an encoder. pooling: which state stands for a text, `first`, `last`, `mean` or `max`; or `sif` or
     `paragraph`, see `nlpcli.runs.text_pooling`. normalize: whether vectors get the length
     1. layers: `last`, or `concat:N` or `mean:N` of the last N layers. max_length: the most tokens of a text, the rest
@@ -291,7 +291,7 @@ def _with_pooling(model: WithHead, pooling: str) -> Any:
 
 
 def _sentence_settings(source: Source, pooling: str | None) -> SentenceSettings:
-    """How vectors are made according to the model's folder; a requested pooling takes the place of its own.
+    """How vectors are made according to the model's folder; a requested pooling replaces its own.
 
     For a model in the ONNX format that was not trained to make vectors, as in its model.yaml.
     """

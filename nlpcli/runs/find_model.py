@@ -93,7 +93,7 @@ def _named(task: str) -> str:
 def _info(run: Path) -> dict[str, Any] | None:
     try:
         return read_info(run)
-    except NlpcliError:  # a damaged run is not the newest usable one; whoever names it gets the error
+    except NlpcliError:  # a damaged run is not the newest usable one; naming it gives the error
         return None
 
 

@@ -102,7 +102,7 @@ def without_source(weights: Mapping[str, Any]) -> dict[str, Any]:
 def begin_with(model: AnyModel, start: Start, weights: Mapping[str, Any], *, same_problem: bool = False) -> list[str]:
     """Copies `weights`, those of `start` or what was made of them, into `model`.
 
-    same_problem: the head goes on as it is, too. Else its inner layer begins as BERT's pooler, where there is one. A
+    same_problem: the head is kept, too. Else its inner layer begins as BERT's pooler, where there is one. A
     source encoder of which `weights` has nothing is new.
 
     Returns: the names of weights that are new.

@@ -1,4 +1,4 @@
-"""From a model that is there to the one that is trained: its vocabulary, its head, its adapters, what of it learns."""
+"""Prepares a model for training: its vocabulary, its head, its adapters, its trainable parameters."""
 
 from __future__ import annotations
 

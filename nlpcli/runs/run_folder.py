@@ -1,4 +1,4 @@
-"""The folder of a training run: which one it is, what it contains, and whether a run can begin or go on in it."""
+"""The folder of a training run: its choice, its contents, and checks before a run starts or resumes in it."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluating:
-    """What to measure on which data.
+    """The request of an evaluation: a model and data.
 
     columns: where labels and texts stand, when not as in training. resampling: of the confidence intervals, None for
     none. worst: how many of the worst mistakes are wanted. confusion: whether the table of confusions is.

@@ -1,4 +1,4 @@
-"""What held-out text is measured by: loss, perplexity and bits."""
+"""Metrics of language models on a dev text: loss, perplexity and bits."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ WINDOW = 1024  # lines read ahead
 class Translating:
     """What to translate, with what, and how.
 
-    `model` None stands for the newest run; `files` are names, "-" for standard input; `prefix` begins every
+    `model` None: the newest run; `files` are names, "-" for standard input; `prefix` begins every
     translation, `prefix_file` holds a prefix for each line; `format` auto is JSON lines for .jsonl and .ndjson, and
     wherever `input_field`, a key or a path to one, is given; `added` are the names of the fields that the output adds
     to an object. See `TranslatorSettings` for the sizes. `engine`: a name of `ENGINES`, None for auto without a

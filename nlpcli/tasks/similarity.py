@@ -41,7 +41,7 @@ MEASURES = {
     "two": ("average_precision", "spearman"),
     "pairs": ("mrr",),
 }
-"""By what stands beside held-out texts: scores, names, two labels of which one means alike, or nothing."""
+"""By the labels of the dev set: scores, names, labels for similar and dissimilar, or none."""
 
 
 class Compared(Prediction):
@@ -111,7 +111,7 @@ class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """For held-out data labeled as the training data was."""
+        """For a dev set with labels as in the training data."""
         kinds = {"cosine": "scores", "softmax": "labels", "contrastive": "two", "multiple-negatives": "pairs"}
         return MEASURES[kinds[self.objective]]
 
@@ -196,7 +196,7 @@ class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
         return self.objective != "multiple-negatives"  # which compares each example with all of the batch
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
-        """Of no examples where held-out data isn't labeled as the training data was."""
+        """Of no examples if the dev set is not labeled as the training data."""
         if batch.targets is None:
             nothing = torch.zeros((), device=batch.rows.ids.device)
             return Loss(nothing, nothing, 0)

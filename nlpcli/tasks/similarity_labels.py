@@ -42,7 +42,7 @@ class Comparison:
         margin: float = MARGIN,
         scale: float = SCALE,
     ) -> Comparison:
-        """Raises: NlpcliError, naming file and line, for labels that the objective can't be learned from."""
+        """Raises: NlpcliError, naming file and line, for labels that don't fit the objective."""
         for example in examples:
             check_texts(example)
         chosen = _objective_for(examples) if objective == "auto" else objective

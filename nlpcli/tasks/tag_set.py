@@ -20,7 +20,7 @@ from nlpcli.data.tag_schemes import (
 from nlpcli.errors import NlpcliError, nearest
 
 _UNCHANGED = ("BIO", "IOBES", "BILOU")  # a prefix marks the start of an entity, so that each tag has one meaning
-_NEARLY_ALL = 0.95  # of the words' tags: the others are taken for slips
+_NEARLY_ALL = 0.95  # of the words' tags: the others count as mistakes
 _SHOWN = 5
 _LETTERS = {"BIO": "BI", "IOBES": "BIES", "BILOU": "BILU"}
 

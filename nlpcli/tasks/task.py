@@ -157,7 +157,7 @@ class Task(TrainingDefaults, ABC, Generic[ItemT, BatchT, OutputT]):
     @classmethod
     @abstractmethod
     def create(cls, examples: Sequence[Example], context: Context, *args: Any, **options: Any) -> Task[Any, Any, Any]:
-        """Raises: NlpcliError, naming file and line, for examples that can't be learned from."""
+        """Raises: NlpcliError, naming file and line, for examples that can't be used for training."""
         ...
 
     @classmethod
@@ -186,7 +186,7 @@ class Task(TrainingDefaults, ABC, Generic[ItemT, BatchT, OutputT]):
 
     @classmethod
     def read_dev(cls, path: str, columns: Columns) -> Iterator[Example]:
-        """The labeled examples to measure on in a file."""
+        """The labeled examples of a dev or test file."""
         return cls.read(path, columns)
 
     @classmethod

@@ -105,7 +105,7 @@ class Tokenizer:
         return Tokenizer(self.settings, other_half(), self.special, self.trained)
 
     def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
-        """The ids of each text as `encode` gives them, and of each id the characters (start, end) it stands for.
+        """The ids of each text as from `encode`, and for each id its span of characters (start, end).
 
         Spans don't begin or end with white space, and that of a piece which is nothing else is empty. They come in
         order; pieces that share a character, as bytes do, or parts of one that was normalised, all have it.

@@ -1,4 +1,4 @@
-"""A run's state on disk, so that it can go on where it stopped: weights, optimiser, random states, data position.
+"""A run's state on disk, from which it is resumed: weights, optimizer, random states, data position.
 
 Tensors are safetensors, the rest is YAML. A checkpoint folder is written aside and renamed, so it is whole or absent.
 """

@@ -1,6 +1,6 @@
 """Steps whose loss or gradient is not finite, or whose loss is too large: the run stops, or continues without them.
 
-The batch of such a step is kept in the run's folder, `non-finite/step-N.safetensors`, so that it can be looked at.
+The batch of such a step is kept in the run's folder, `non-finite/step-N.safetensors`, so that it can be inspected.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class NonFiniteSteps:
         return False
 
     def settle(self, progress: Progress) -> None:
-        """Looks at the step that has not been looked at. Raises: RunFailed as `accepts`."""
+        """Checks the step that has not been checked. Raises: RunFailed as `accepts`."""
         step, self._waiting = self._waiting, None
         if step is not None:
             step.ready.synchronize()
@@ -124,7 +124,7 @@ class NonFiniteSteps:
 
 @dataclasses.dataclass
 class _Step:
-    """A step that was not looked at. values: (2,), its loss and the norm of its gradient, once `ready`."""
+    """A step that was not checked. values: (2,), its loss and the norm of its gradient, once `ready`."""
 
     number: int
     group: Sequence[Any]

@@ -77,7 +77,7 @@ def _written(line: Mapping[str, Any]) -> bytes:
 
 
 def _no_link(path: str, flags: int) -> int:
-    """Opens no file that a link leads to: whoever put it there chose what is written to."""
+    """Opens no file behind a link: its creator could choose the file that is written."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 

@@ -48,7 +48,7 @@ class Evaluation:
     evaluate(model) gives the metrics, among them the deciding one; keep(weights, metrics, progress) is called with a
     state dict whenever that one improves (without metrics on an interrupt before the first evaluation), and writes what
     the run leaves behind; adapters of low rank are merged into it. samples() gives some outputs of the latest
-    evaluation, to be looked at afterwards.
+    evaluation, for a reader.
     """
 
     evaluate: Callable[[nn.Module], dict[str, float]]
@@ -56,7 +56,7 @@ class Evaluation:
     samples: Callable[[], Sequence[Mapping[str, Any]]] = lambda: ()
 
     def measured_only(self) -> Evaluation:
-        """The same, of which nothing is kept or shown."""
+        """The same, without saved weights and samples."""
 
         def keep(weights: Mapping[str, Any], metrics: Mapping[str, float], progress: Progress) -> None: ...
 

@@ -96,7 +96,7 @@ class TrainingState:
         self.start_clock()
 
     def start_clock(self) -> None:
-        """The time of the run goes on from what it has taken so far."""
+        """The time of the run continues from its earlier total."""
         self.clock = time.perf_counter() - self.progress.seconds
         self.speed_since = (time.perf_counter(), self.progress.tokens)
 

@@ -11,7 +11,7 @@ from nlpcli.models.build import AnyModel
 
 @contextmanager
 def capture(model: AnyModel, *, gradients: bool = False) -> Iterator[dict[str, list[Recorder]]]:
-    """What the attention layers of `model` hand out inside the `with`: for each site a recorder for each layer.
+    """Records the attention layers of `model` inside the `with`: for each site a recorder for each layer.
 
     Sites: as `Backbone.attention_sites` names them. A recorder has the weights (rows, heads, n, m) of each call of its
     layer, none where the layer was not called.

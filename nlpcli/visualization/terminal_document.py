@@ -12,7 +12,7 @@ _MARGIN = 8  # columns of a sentence's weight, with its shade and the space behi
 
 
 def sentence_lines(sentences: Sequence[WeightedSentence], scale: Scale, of_document: Scale, width: int) -> list[Line]:
-    """The sentences one below the other in at most `width` columns; what doesn't fit goes on in the next line.
+    """The sentences one below the other in at most `width` columns; long sentences continue in the next line.
 
     scale: of the weights of words; of_document: of those of sentences.
     """

@@ -50,7 +50,7 @@ def plot(panel: Panel, width: int, height: int, *, unicode: bool = True) -> list
 
     One curve is drawn in braille dots, several with a letter each, in the order of their runs (* where several meet);
     without `unicode` one is drawn with letters, too. Points are dots in front of the letters. Marks of training and
-    held-out curves are not distinguished, so a panel should hold one kind.
+    dev curves are not distinguished, so a panel should hold one kind.
     """
     lines = [line for line in panel.lines if line.x]
     if not lines:

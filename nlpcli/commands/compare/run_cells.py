@@ -1,4 +1,4 @@
-"""Running the cells of a grid one after another: what is finished stays, what was interrupted goes on."""
+"""Runs the cells of a grid one after another: finished ones are kept, interrupted ones are resumed."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def _standing(plan: Plan, cell: Cell, strict: bool) -> Standing:
 def run(plan: Plan, standings: list[Standing], listener: Listener) -> None:
     """Trains what is chosen and not finished; `standings` are brought up to date meanwhile.
 
-    A cell that fails is noted, and the others go on. A cell that failed while it trained is not tried again unless it
-    is to be repeated.
+    A cell that fails is reported, and the others continue. A cell that failed while it trained is not tried again
+    unless it is to be repeated.
     """
     open_ = [item for item in standings if _is_open(plan, item)]
     for standing in open_:
@@ -152,7 +152,7 @@ def _note_failure(run: Path, message: str) -> None:
 
 
 def _complete(plan: Plan, standing: Standing, listener: Listener) -> None:
-    """Records what came of a finished cell, and scores it on the held-out text, where that was not done."""
+    """Records the results of a finished cell, and scores it on the test set, unless that was done."""
     if not standing.finished:
         return
     run, record = standing.cell.folder, standing.record

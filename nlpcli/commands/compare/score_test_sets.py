@@ -1,4 +1,4 @@
-"""Scoring a finished translator of a grid on held-out text, as `nlpcli translate` and `nlpcli score` would."""
+"""Scoring a finished translator of a grid on a test set, as `nlpcli translate` and `nlpcli score` would."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _translates(task: str | None) -> bool:
 
 
 def check_test(plan: Plan) -> None:
-    """Refuses held-out text for models that don't translate, and text that can't be read.
+    """Refuses a test set for models that don't translate, and text that can't be read.
 
     Raises: NlpcliError.
     """

@@ -29,7 +29,7 @@ MOST_TOKENS = 200
 class Generating:
     """With what to continue texts, and how.
 
-    `model` None stands for the newest run; `greedy` takes the most probable token each time, otherwise tokens are
+    `model` None: the newest run; `greedy` takes the most probable token each time, otherwise tokens are
     sampled; `stop` are texts that end a continuation, which then ends before them; `rows` continuations are written at
     once, which changes the speed only. None means the value of the model's Hugging Face folder; without one, a
     continuation has up to 200 tokens and no other limit.

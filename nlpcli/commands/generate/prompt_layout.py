@@ -77,7 +77,7 @@ class Layout(Protocol):
 
 
 class DecoderLayout:
-    """A decoder goes on from the context: `split_completions` of it."""
+    """A decoder continues the context: `split_completions` of it."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.tokenizer = loaded.tokenizer

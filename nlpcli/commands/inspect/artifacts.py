@@ -23,7 +23,7 @@ from nlpcli.data.suites import SUITES, FoundTask, read_suite
 from nlpcli.data.vector_files import open_vectors
 from nlpcli.errors import NlpcliError, reads_description
 
-_BLOCK = 4096  # vectors looked at together
+_BLOCK = 4096  # vectors checked together
 _TYPES = {bool: "boolean", int: "integer", float: "number", list: "array", dict: "object", type(None): "null"}
 _FEW_TASKS = 2  # that make a folder one of a suite
 
@@ -129,7 +129,7 @@ def inspect_index(path: Path) -> Inspection:
 
 
 def suite_in(path: Path) -> tuple[str, list[FoundTask]] | None:
-    """The suite of which most tasks are in a folder, if at least two are."""
+    """The suite with the most tasks in a folder, if at least two are there."""
     found = []
     for name in SUITES:
         try:

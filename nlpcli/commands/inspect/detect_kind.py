@@ -38,7 +38,7 @@ _LISTED = 6  # entries of a folder that is none of these
 
 
 def kind_of(path: str) -> str:
-    """A key of `KINDS`. Raises: NlpcliError for a path that is not there, or of which nothing is known."""
+    """A key of `KINDS`. Raises: NlpcliError for a path that does not exist, or is of an unknown kind."""
     if path == STDIN:
         return "text"
     place = Path(path)

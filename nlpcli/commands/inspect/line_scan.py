@@ -1,4 +1,4 @@
-"""One pass over a text, of which each line leaves some numbers behind: enough to find what is wrong with it."""
+"""Scans a text once and records some numbers for each line, enough to find its problems."""
 
 from __future__ import annotations
 

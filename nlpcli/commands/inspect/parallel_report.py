@@ -34,7 +34,7 @@ _FEW = 0.01  # share of a side's lines, below which a script is not one of the s
 
 @dataclass(frozen=True)
 class Corpus:
-    """What to look at: pairs of files, source and target; languages: their codes, () where they are unknown.
+    """The inspected files: pairs of source and target; languages: their codes, () where they are unknown.
 
     show: examples of each finding. limit: lines read of each file, None for all. on_line: receives their number.
     """

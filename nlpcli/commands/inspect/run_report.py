@@ -1,4 +1,4 @@
-"""A run, one of its checkpoints, or a folder of runs: how far, how good, how large, and how to go on."""
+"""Reports on a run, a checkpoint, or a folder of runs: progress, metrics, size, and how to resume."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _bytes_of(path: Path) -> int:
     seen: dict[tuple[int, int], int] = {}
     for entry in [path] if path.is_file() else path.rglob("*"):
         if entry.is_file() and not entry.is_symlink():
-            with suppress(FileNotFoundError):  # a run that goes on renames and removes files
+            with suppress(FileNotFoundError):  # a running training renames and removes files
                 stat = entry.stat()
                 seen[stat.st_dev, stat.st_ino] = stat.st_size
     return sum(seen.values())

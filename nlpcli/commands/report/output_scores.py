@@ -199,7 +199,7 @@ def _sets(items: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[list[Any]
 
 
 def _same(items: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[list[Any]]]:
-    """Texts of which any reference is right."""
+    """Texts for which any reference is correct."""
     return [item["output"] in item["reference"] for item in items], [[True] * len(items)]
 
 

@@ -20,7 +20,7 @@ class ReportRequest:
 
     runs: folders; () for the newest run. x: the axis of the curves, a key of `AXES`. metrics: whose curves are drawn,
     () for those that all runs have. resampling: of intervals and paired tests, None for none. samples: how many of the
-    held-out examples are shown.
+    dev examples are shown.
     """
 
     runs: tuple[Path, ...] = ()
@@ -42,7 +42,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Sample:
-    """A held-out example, what is right, and how the output of each run evolved, run by run."""
+    """A dev example, its reference, and the outputs of each run over time, run by run."""
 
     text: str
     reference: str

@@ -83,7 +83,7 @@ def perplexity_of(
     Of a masked language model the pseudo-perplexity (Salazar et al. 2020), `pseudo_perplexity` and so on: each token of
     a document is masked in turn.
 
-    model: a folder; None stands for the newest run of a language model, whose name is passed to `notify`.
+    model: a folder; None: the newest run of a language model, whose name is passed to `notify`.
     Raises: NlpcliError for other kinds of models, settings the model has no use for or no positions for, and for files
     that can't be read or hold fewer than two tokens.
     """
@@ -167,7 +167,7 @@ def _task(
     stream = TokenStream(shards, eos=eos, before=text_start(loaded))
     if len(stream) < 2 or not shards.tokens:
         raise NlpcliError(f"{file}: the text has fewer than 2 tokens, so there is no token to predict")
-    # windows to train on, of which there are none: the least that any text has room for
+    # training windows, which are not used: the smallest ones, for which every text has room
     windows = (StreamedWindows if remembers else PackedWindows)(shards, 1, eos=eos, batch_size=1)
     streams = _streams(loaded, reading) if remembers else 1
     task = CausalLanguageModelling(
@@ -181,7 +181,7 @@ def _task(
 
 
 def _streams(loaded: LoadedModel, reading: Reading) -> int:
-    """A text that the model learns from is read from its beginning to its end."""
+    """With dynamic evaluation, the text is one stream."""
     if reading.dynamic_evaluation is not None:
         return 1
     return reading.streams or loaded.info.get("eval_streams") or 1

@@ -92,7 +92,7 @@ def score_minimal_pairs(request: PairsRequest, *, notify: Callable[[str], None])
     The score of a causal model is Σ_t log p(x_t | x_<t) of all tokens of a sentence after the first token of its texts;
     that of a masked language model is the pseudo-log-likelihood. Memory does not grow with the number of pairs.
 
-    model: a folder; None stands for the newest run of a language model, whose name is passed to `notify`.
+    model: a folder; None: the newest run of a language model, whose name is passed to `notify`.
     Raises: NlpcliError for other kinds of models, sentences that are too long for one, and files that can't be read.
     """
     scorer = _scorer(request, notify)

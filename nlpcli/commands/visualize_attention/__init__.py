@@ -1,1 +1,1 @@
-"""From a model and a text to the weights of its attention: what is looked at, and how each kind of model reads it."""
+"""Collects attention weights of a model for a text: the texts, and the inputs of each kind of model."""

@@ -105,7 +105,7 @@ def memory_text(opened: Opened) -> dict[str, str]:
 
 
 def after(before: Side | None, own: Side) -> tuple[Side, Side]:
-    """The tokens read, and all that they may look at: those of the memory, and they themselves.
+    """The tokens read, and all that they may attend to: those of the memory, and themselves.
 
     Words and positions are counted on.
     """

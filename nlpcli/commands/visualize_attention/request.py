@@ -25,7 +25,7 @@ ORDERS = ("left-to-right", "random")
 
 @dataclass(frozen=True)
 class Looking:
-    """Which model is looked into, and how it is to read.
+    """The model whose attention is recorded, and how it reads.
 
     model: a folder; None: the newest run that can do what is requested. memory: an earlier text that a model with
     memory has read. order: of factorisation, of ORDERS; XLNet then shows both streams. seed: of a random order.

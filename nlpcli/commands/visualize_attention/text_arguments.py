@@ -1,4 +1,4 @@
-"""The texts that are looked at: given one by one, as a pair, or as the lines of standard input."""
+"""The input texts: given one by one, as a pair, or as the lines of standard input."""
 
 from __future__ import annotations
 

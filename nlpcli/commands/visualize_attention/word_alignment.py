@@ -43,10 +43,10 @@ class Aligning:
     stands for the newest run. reverse: a model that translates the other way, by whose weights the first one's are
     multiplied. method: `argmax` links every target word to the source word with the largest weight; the others combine
     this with the best target word of every source word, see `symmetrised`. None: argmax, or `DEFAULT_METHOD` with
-    `reverse`. gradient: gradient times attention decides, not attention. layer: the decoder layer that is looked at,
+    `reverse`. gradient: gradient times attention decides, not attention. layer: the decoder layer that is used,
     from 1; two, of the model and of the reverse one; "auto": those which agree best in the first `WINDOW` pairs;
     None: the last but one, of gradients all. step: of `STEPS`, see `nlpcli.decoding.cross_attention.word_weights`;
-    None: predict. A head that was trained by links is looked at unless gradient, layer or step is given.
+    None: predict. A head trained by guided alignment is used unless gradient, layer or step is given.
 
     Raises: NlpcliError for unknown choices and for settings that have no effect.
     """

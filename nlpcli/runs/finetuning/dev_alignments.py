@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nlpcli.tasks.translation import Translation
 
 ALIGNED = ("alignment_loss", "aer")
-"""What is measured on a dev set with links."""
+"""The metrics of a dev set with word alignments."""
 
 
 def check_alignment(config: RunConfig) -> None:

@@ -271,7 +271,7 @@ class MeasuredMixture:
 
 
 def choose_part(info: Mapping[str, Any], model: nn.Module, name: str | None) -> tuple[dict[str, Any], Any]:
-    """As `part_of`, and what of the model is for that task; all of it for None.
+    """As `part_of`, and the part of the model for that task; all of it for None.
 
     Raises: NlpcliError as `part_of`.
     """

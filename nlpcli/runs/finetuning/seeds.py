@@ -1,4 +1,4 @@
-"""The same fine-tuning from several seeds: what of a result is chance."""
+"""The same fine-tuning with several seeds: mean and deviation of the results."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Summary:
 def finetune_seeds(request: Request, count: int, listener: Listener) -> Summary:
     """Trains `count` times, with seeds that follow one another, in folders seed-N below one folder.
 
-    A seed that is done is not trained again, and one that was interrupted goes on, when this is called with `resume`;
-    with other settings, such as a greater limit, all of them go on.
+    With `resume`, a finished seed is not trained again, and an interrupted one is resumed;
+    with other settings, such as a larger limit, all of them are resumed.
 
     Raises: NlpcliError as `finetune`.
     """

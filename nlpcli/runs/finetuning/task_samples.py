@@ -1,4 +1,4 @@
-"""What a fine-tuned model predicted for the dev set: a few samples to look at, all outputs to measure again."""
+"""A fine-tuned model's predictions for the dev set: samples for a reader, and all outputs."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Scoring(Protocol):
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples that are read already. dev: () where some of `train` are to be held out."""
+    """Examples that were already read. dev: () if a part of `train` becomes the dev set."""
 
     train: Sequence[Any]
     dev: Sequence[Any] = ()
@@ -197,7 +197,7 @@ def columns_of(examples: ExamplesConfig) -> Any:
 def read_examples(
     kind: type[Task], config: RunConfig, columns: Columns, listener: Listener
 ) -> tuple[list[Any], list[Any]]:
-    """The examples to train on and those of the files of held-out ones, if any.
+    """The training examples and those of the dev files, if any.
 
     Training questions whose answers are not in their contexts are left out, which is reported to the listener.
 
@@ -215,7 +215,7 @@ def read_examples(
 
 
 def held_out(given: Examples, config: RunConfig) -> tuple[list[Any], list[Any]]:
-    """The examples to train on and those held out, which are drawn from the former where there are no others.
+    """The training examples and the dev examples, which are sampled from the former if there are no dev files.
 
     Raises: NlpcliError when there are none.
     """

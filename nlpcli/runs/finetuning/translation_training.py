@@ -49,7 +49,7 @@ _UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.
 def translation(request: Request, config: RunConfig, listener: Listener) -> tuple[Path, Outcome]:
     """Trains a translator on two parallel text files.
 
-    It begins texts as the model did that it begins with, and so does whoever uses it. A new source encoder reads the
+    Texts begin as for the initial model, in training and in use. A new source encoder reads the
     source files with a tokenizer of its own.
     """
     _check_model_and_files(config)
@@ -257,7 +257,8 @@ class MeasuredTranslations:
 class DevTranslations:
     """A model's translations of sentences spread evenly over the dev set, and their BLEU.
 
-    They are as many as BLEU is measured on, with its beam; or, where it isn't, as few as are dev_outputs, greedily.
+    They are as many as BLEU is measured on, with its beam; or, without BLEU, only those of the samples, by greedy
+    search.
     """
 
     def __init__(self, config: RunConfig, sides: TranslationSides, device: torch.device) -> None:

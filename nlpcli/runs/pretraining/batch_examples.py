@@ -1,4 +1,4 @@
-"""Examples of an objective to look at: what the text was, what the model reads, what it has to predict."""
+"""Examples of an objective for a reader: the text, the model's input, the target."""
 
 from __future__ import annotations
 

@@ -83,12 +83,12 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Outcome]:
 
 
 def without_model(preset: str) -> dict[str, Any]:
-    """What a preset sets of everything but the model: for going on with one that is there."""
+    """The settings of a preset without the model, to continue the training of an existing model."""
     return {key: value for key, value in presets.load(preset).items() if key not in ("model", "description", "source")}
 
 
 def _start(request: Request, config: RunConfig) -> Start | None:
-    """The model a run goes on from, if any; a resumed one has its own weights."""
+    """The initial model of a run, if any; a resumed run has its own weights."""
     return open_start(config.init) if config.init and not request.resume else None
 
 

@@ -1,4 +1,4 @@
-"""What a pretrained model makes of held-out texts while it learns: gaps filled, texts continued, texts restored."""
+"""Sample outputs on dev texts during pretraining: filled masks, continuations, restored texts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _WRITTEN = 60  # tokens of a text that is restored
 def continuations(
     task: CausalLanguageModelling, tokenizer: Tokenizer, model: LanguageModel, count: int
 ) -> list[dict[str, Any]]:
-    """How a language model goes on where held-out texts break off: drawn at temperature 0.8 from the likeliest 50.
+    """Continuations of cut dev texts by a language model: sampled at temperature 0.8 from the 50 most probable tokens.
 
     The draws are the same every time and touch no other random numbers.
     """
@@ -85,7 +85,7 @@ def continuations(
 def _beginnings(
     task: CausalLanguageModelling, tokenizer: Tokenizer, count: int, new: int
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Beginnings of held-out documents, or of stretches where there are none, and how they go on: whole words."""
+    """Beginnings of dev documents, or of parts of the text without documents, and their continuations: whole words."""
     stream, eos = task.dev, task.eos
     assert stream is not None
     most = min(_PROMPT if new == _NEW else 2 * _PROMPT, max(task.context // 2, 1))
