@@ -56,11 +56,11 @@ def write(path: Path, rows: list[tuple[str, int, str]]) -> Path:
 
 def attention_on(run: Path, rows: list[tuple[str, int, str]]) -> float:
     """The mean weight of the planted sentence."""
-    from nlpcli.commands.visualize_attention.collect_maps import look
-    from nlpcli.commands.visualize_attention.request import Given, Looking
+    from nlpcli.commands.visualize_attention.collect_maps import collect_attention
+    from nlpcli.commands.visualize_attention.request import AttentionInput, AttentionRequest
 
-    texts = (Given(text) for _, _, text in rows)
-    seen = look(Looking(model=run, device="cpu", threads=1), texts, notify=print, warn=print)
+    texts = (AttentionInput(text) for _, _, text in rows)
+    seen = collect_attention(AttentionRequest(model=run, device="cpu", threads=1), texts, notify=print, warn=print)
     pairs = zip(rows, seen, strict=True)
     return float(np.mean([found.site("sentences").weights[0][0, 0, place] for (_, place, _), found in pairs]))
 

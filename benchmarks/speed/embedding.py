@@ -23,7 +23,7 @@ import numpy as np
 from nlpcli.commands.convert import Conversion, convert
 from nlpcli.commands.embed import embed_texts
 from nlpcli.data.readers import read_lines
-from nlpcli.runs.embedder import Embedder, Vectors
+from nlpcli.runs.embedder import Embedder, EmbedderSettings
 
 Embed = Callable[[list[str]], np.ndarray]
 BATCH = 32  # lines, as sentence-transformers has it
@@ -34,7 +34,9 @@ def quiet(text: str) -> None:
 
 
 def ours(model: Path, engine: str | None) -> Embed:
-    embedder = Embedder(Vectors(model=model, normalize=True, device="cpu", threads=1, engine=engine), notify=quiet)
+    embedder = Embedder(
+        EmbedderSettings(model=model, normalize=True, device="cpu", threads=1, engine=engine), notify=quiet
+    )
     return lambda texts: np.concatenate(list(embed_texts(embedder, iter(texts), warn=quiet)))
 
 

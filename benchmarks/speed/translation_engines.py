@@ -23,14 +23,14 @@ import transformers
 
 from nlpcli.commands.convert import Conversion, convert
 from nlpcli.runs.search_options import Search
-from nlpcli.runs.translation import Translating, open_translator
+from nlpcli.runs.translation import TranslateRequest, open_translator
 from nlpcli.text import load_tokenizer
 
 Translate = Callable[[list[str]], list[str]]
 
 
 def ours(run: Path, engine: str, beam: int, quantization: str | None = None) -> Translate:
-    job = Translating(
+    job = TranslateRequest(
         model=run,
         search=Search(beam_size=beam, length_penalty=1.0, length_normalization="average"),
         engine=engine,

@@ -201,10 +201,10 @@ def translate(
     needs("alignments", options, "alignment_layer")
     with python_names():
         from nlpcli.runs.search_options import Search
-        from nlpcli.runs.translation import Translating, open_translator
+        from nlpcli.runs.translation import TranslateRequest, open_translator
 
         searching = {name: options.get(name) for name in _SEARCH}
-        job = Translating(
+        job = TranslateRequest(
             search=Search(**given(**searching, **drawing)),
             **_using(model, options),
             **given(prefix=options.get("target_prefix"), alignments=options.get("alignments")),
@@ -269,10 +269,10 @@ def generate(
         exclusive(greedy=options.get("greedy"), **{name: options.get(name)})
     chosen = {name: value for name, value in given(**options).items() if name not in ("num_samples", "stop", "device")}
     with python_names():
-        from nlpcli.commands.generate.generate import Generating, Generator
+        from nlpcli.commands.generate.generate import GenerateRequest, Generator
 
         stops = options.get("stop") or ()
-        job = Generating(
+        job = GenerateRequest(
             **{**chosen, **_using(model, options)},
             stop=(stops,) if isinstance(stops, str) else tuple(stops),
             **given(samples=options.get("num_samples")),
@@ -313,10 +313,10 @@ def predict(
     Raises: NlpcliError for a model of another kind, and for texts that the task can't read.
     """
     with python_names():
-        from nlpcli.commands.predict import Predicting, Predictor
+        from nlpcli.commands.predict import Predictor, PredictRequest
 
         chosen = given(**{name: options.get(name) for name in ("part", "batch_tokens", "engine")})
-        predictor = Predictor(Predicting(**chosen, **_using(model, options)), notify=notify, warn=warn)
+        predictor = Predictor(PredictRequest(**chosen, **_using(model, options)), notify=notify, warn=warn)
 
     def predictions() -> Iterator[Prediction]:
         from nlpcli.commands.predict import parse_lines
@@ -373,10 +373,10 @@ def evaluate(
     with python_names():
         from nlpcli.commands.evaluate import evaluate as recipe
         from nlpcli.evaluation import Resampling
-        from nlpcli.runs.task_evaluation import Evaluating
+        from nlpcli.runs.task_evaluation import EvaluateRequest
 
         chosen = {name: options.get(name) for name in ("format", "part", "worst", "confusion", "batch_tokens")}
-        job = Evaluating(
+        job = EvaluateRequest(
             data=tuple(paths(data) or ()),
             columns={**columns, "choices": list(options.get("choices") or [])},
             resampling=Resampling(**resampling) if confidence else None,
@@ -409,10 +409,10 @@ def embed(
     Raises: NlpcliError for a model that makes no vectors and for wrong options.
     """
     with python_names():
-        from nlpcli.runs.embedder import Embedder, Vectors
+        from nlpcli.runs.embedder import Embedder, EmbedderSettings
 
         chosen = {name: value for name, value in given(**options).items() if name not in ("device", "threads")}
-        embedder = Embedder(Vectors(**{**chosen, **_using(model, options)}), notify=notify)
+        embedder = Embedder(EmbedderSettings(**{**chosen, **_using(model, options)}), notify=notify)
 
     def vectors() -> Iterator[Vector]:
         from nlpcli.commands.embed import embed_texts

@@ -18,7 +18,7 @@ from nlpcli.errors import NlpcliError, unknown
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from nlpcli.commands.visualize_attention.selection import Showing
+    from nlpcli.commands.visualize_attention.selection import AttentionSelection
     from nlpcli.visualization.attention_data import Attention
     from nlpcli.visualization.transformations import HeadNumbers
 
@@ -90,11 +90,11 @@ class AttentionOutput:
             title=given["title"],
         )
 
-    def shows_few(self, attention: Attention, showing: Showing) -> bool:
+    def shows_few(self, attention: Attention, selection: AttentionSelection) -> bool:
         """Whether one matrix is shown where nothing was chosen: in the terminal, and of a translator in a figure."""
         if self.format == "terminal":
             return True
-        chosen = showing.sites or showing.layers or showing.heads or showing.average or showing.rollout
+        chosen = selection.sites or selection.layers or selection.heads or selection.average or selection.rollout
         return self.format in FIGURES and not chosen and any(site.name == "cross" for site in attention.sites)
 
     # --- attention -----------------------------------------------------------------------------------------------

@@ -65,13 +65,13 @@ def command(
       nlpcli cluster --model runs/similarity --distance-threshold 0.3 --summary lines.txt
       nlpcli cluster --vectors lines.npy --k 20 --json lines.txt
     """
-    from nlpcli.commands.cluster import Clustering, cluster
-    from nlpcli.runs.embedder import Vectors
+    from nlpcli.commands.cluster import ClusterRequest, cluster
+    from nlpcli.runs.embedder import EmbedderSettings
 
-    job = Clustering(
+    job = ClusterRequest(
         files=tuple(files or ["-"]),
         vectors=vectors,
-        settings=Vectors(
+        settings=EmbedderSettings(
             model=model,
             pooling=pooling,
             layers=layers,

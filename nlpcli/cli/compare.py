@@ -102,9 +102,9 @@ def command(
         format = "json"
     if format not in _FORMATS:
         raise unknown("format", format, _FORMATS)
-    from nlpcli.commands.compare import Comparing, compare, preview, write_report
+    from nlpcli.commands.compare import CompareRequest, compare, preview, write_report
 
-    job = Comparing(
+    job = CompareRequest(
         grid, tuple(train or ()), tuple(dev or ()), tuple(test or ()), out, tuple(overrides or ()), _names(cells),
         _names(rerun), overwrite, tokenizer, training_options.command_line(),
     )  # fmt: skip

@@ -13,7 +13,7 @@ from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
-    from nlpcli.runs.embedding_inputs import Embedding
+    from nlpcli.runs.embedding_inputs import EmbedRequest
 
 
 class Command(option_conventions.Command):
@@ -110,10 +110,10 @@ def command(
       nlpcli embed --model runs/encoder --tokens --word plane --similarity --static lines.txt
     """
     from nlpcli.commands.embed import embed, json_line
-    from nlpcli.runs.embedder import Vectors
-    from nlpcli.runs.embedding_inputs import Embedding
+    from nlpcli.runs.embedder import EmbedderSettings
+    from nlpcli.runs.embedding_inputs import EmbedRequest
 
-    vectors = Vectors(
+    vectors = EmbedderSettings(
         model=model,
         pooling=pooling,
         normalize=normalize,
@@ -124,7 +124,7 @@ def command(
         threads=threads,
         engine=engine,
     )
-    job = Embedding(
+    job = EmbedRequest(
         files=tuple(files or ["-"]),
         vectors=vectors,
         format=format,
@@ -178,7 +178,7 @@ def _suffix(output: Path | None, tokens: bool, similarity: bool) -> str | None:
     return output.suffix
 
 
-def _words(job: Embedding, output: Path | None, static: bool, similarity: bool, *, json: bool) -> None:
+def _words(job: EmbedRequest, output: Path | None, static: bool, similarity: bool, *, json: bool) -> None:
     from nlpcli.commands.embed import MOST_COMPARED, compare, embed_words, word_line
 
     portions = embed_words(job, notify=terminal.notify, warn=terminal.warn)

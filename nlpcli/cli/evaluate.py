@@ -104,12 +104,12 @@ def command(
     from nlpcli.commands.evaluate import evaluate
     from nlpcli.errors import NlpcliError
     from nlpcli.evaluation import Resampling
-    from nlpcli.runs.task_evaluation import Evaluating
+    from nlpcli.runs.task_evaluation import EvaluateRequest
 
     names = [*(data or []), *(files or [])]
     if not names:
         raise NlpcliError("evaluate needs labeled data, but no file is given", hint="name a file: --data FILE")
-    job = Evaluating(
+    job = EvaluateRequest(
         data=tuple(names),
         model=model,
         format=format,

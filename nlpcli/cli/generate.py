@@ -15,7 +15,7 @@ from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
     from nlpcli.commands.generate.generate import Continuation, Generator
-    from nlpcli.commands.generate.prompting import Prompting
+    from nlpcli.commands.generate.prompting import PromptRequest
 
 SEPARATOR = "---"
 _PANEL = "Solving a task with --template"
@@ -200,12 +200,12 @@ def command(
         _check(given, _CONTINUING, "has no effect with --template", "the template file sets how answers are generated")
         if echo and not json:
             raise NlpcliError("--echo with --template has no effect without --json", hint="add --json")
-        from nlpcli.commands.generate.prompting import Prompting
+        from nlpcli.commands.generate.prompting import PromptRequest
         from nlpcli.data.columns import Columns
 
         columns = Columns(format=format or "auto", header=header or "auto", text=text, text2=text2, label=label)
         _solve(
-            Prompting(
+            PromptRequest(
                 template=template, data=data, model=model, shots=shots, examples=examples, columns=columns,
                 seed=1 if seed is None else seed,
                 device=device, threads=threads,
@@ -218,9 +218,9 @@ def command(
         "to continue a text, use --prompt or standard input; to solve a task, add --template",
     )  # fmt: skip
     echo = echo is not False
-    from nlpcli.commands.generate.generate import Generating, Generator
+    from nlpcli.commands.generate.generate import GenerateRequest, Generator
 
-    job = Generating(
+    job = GenerateRequest(
         model=model,
         max_new_tokens=max_new_tokens,
         samples=num_samples,
@@ -265,7 +265,7 @@ def _check(given: set[str], names: Iterable[str], why: str, hint: str) -> None:
             raise NlpcliError(f"--{name.replace('_', '-')} {why}", hint=hint)
 
 
-def _solve(job: Prompting, *, json: bool, echo: bool, seeded: bool) -> None:
+def _solve(job: PromptRequest, *, json: bool, echo: bool, seeded: bool) -> None:
     """One line for each example, and the metrics on stderr."""
     from nlpcli.commands.generate.prompting import Prompter
     from nlpcli.evaluation import Resampling

@@ -75,7 +75,7 @@ def command(
 
     A blank input line gives a blank output line. Translation models need 'nlpcli translate'.
     """
-    from nlpcli.commands.predict import Predicting, predict, record
+    from nlpcli.commands.predict import PredictRequest, predict, record
     from nlpcli.errors import NlpcliError
 
     if json and top is not None:
@@ -83,7 +83,7 @@ def command(
             "--json already writes all probabilities, so --top has no effect with it", hint="leave one of them out"
         )
     names = [*(files or ["-"])]
-    job = Predicting(
+    job = PredictRequest(
         files=tuple(names),
         model=model,
         format=format,

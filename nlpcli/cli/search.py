@@ -104,15 +104,15 @@ def command(
       cat questions.txt | nlpcli search --vectors idx/ --top 3 --json
       nlpcli search --model runs/similarity --vectors corpus.npy --texts corpus.txt --rerank runs/pairs "snow"
     """
-    from nlpcli.commands.search import WINDOW, Search, Searching
-    from nlpcli.runs.embedder import Vectors
+    from nlpcli.commands.search import WINDOW, Search, SearchRequest
+    from nlpcli.runs.embedder import EmbedderSettings
 
     waiting = not queries and sys.stdin is not None and sys.stdin.isatty()
-    job = Searching(
+    job = SearchRequest(
         vectors=vectors,
         texts=texts,
         corpus=tuple(corpus),
-        settings=Vectors(
+        settings=EmbedderSettings(
             model=model,
             pooling=pooling,
             layers=layers,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.cli import terminal, training_options
 
 if TYPE_CHECKING:
-    from nlpcli.commands.evaluate import Evaluating
+    from nlpcli.commands.evaluate import EvaluateRequest
     from nlpcli.runs.suites.suite import SuiteReport
     from nlpcli.runs.training_request import Request
 
@@ -21,7 +21,7 @@ _SET_BY_SUITE = (
 )  # fmt: skip
 
 
-def evaluate(name: str, job: Evaluating, *, only: Sequence[str], predictions: Path | None, json: bool) -> None:
+def evaluate(name: str, job: EvaluateRequest, *, only: Sequence[str], predictions: Path | None, json: bool) -> None:
     """Prints the table of a suite, or the same as JSON."""
     from nlpcli.runs.suites.suite import evaluate_suite
 
@@ -40,7 +40,7 @@ def finetune(given: Mapping[str, Any], request_for: Callable[[str], Request]) ->
     from nlpcli.errors import NlpcliError, RunFailed
     from nlpcli.runs.request_from_options import report_suite_model
     from nlpcli.runs.suites.suite import choose_folder, evaluate_suite, finetune_suite
-    from nlpcli.runs.task_evaluation import Evaluating
+    from nlpcli.runs.task_evaluation import EvaluateRequest
 
     name, folder = given["suite"], _folder(given)
     out = given["out"] or choose_folder(name)
@@ -49,7 +49,7 @@ def finetune(given: Mapping[str, Any], request_for: Callable[[str], Request]) ->
         failed = finetune_suite(name, folder, out, request_for, watcher, only=given["only"] or ())
     for task, error in failed.items():
         terminal.warn(f"{task} failed: {error.message}" + (f" ({error.hint})" if error.hint else ""))
-    job = Evaluating((folder,), model=out, device=given["device"] or "auto", threads=given["threads"])
+    job = EvaluateRequest((folder,), model=out, device=given["device"] or "auto", threads=given["threads"])
     try:
         with terminal.evaluation("evaluate"):
             report = evaluate_suite(name, job, only=given["only"] or (), notify=terminal.notify, warn=terminal.warn)
@@ -65,7 +65,7 @@ def finetune(given: Mapping[str, Any], request_for: Callable[[str], Request]) ->
         )
 
 
-def refuse_minimal_pairs(name: str, job: Evaluating) -> None:
+def refuse_minimal_pairs(name: str, job: EvaluateRequest) -> None:
     """Raises: NlpcliError for `--suite blimp`, which needs no fine-tuned model, with the command that scores it."""
     from nlpcli.errors import NlpcliError
 

@@ -16,7 +16,7 @@ from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
     from nlpcli.commands.translate import Layout
-    from nlpcli.runs.translation import Translating
+    from nlpcli.runs.translation import TranslateRequest
 
 
 class Command(option_conventions.Command):
@@ -223,7 +223,7 @@ def command(
     from nlpcli.commands.translate import Layout
     from nlpcli.runs.search_options import Search
     from nlpcli.runs.text_inputs import is_json
-    from nlpcli.runs.translation import Translating
+    from nlpcli.runs.translation import TranslateRequest
 
     files = files or ["-"]
     if output_field != "translation" and not json and not any(is_json(path, format, field) for path in files):
@@ -234,7 +234,7 @@ def command(
     drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
     sampling: dict[str, Any] = {name: value for name, value in drawing.items() if value is not None}
     layout = Layout(n_best, scores, alignments, json, output_field)
-    job = Translating(
+    job = TranslateRequest(
         files=tuple(files),
         model=model,
         search=Search(
@@ -276,7 +276,7 @@ def command(
         terminal.stdout().flush()
 
 
-def _lines(job: Translating, layout: Layout) -> Iterator[list[str]]:
+def _lines(job: TranslateRequest, layout: Layout) -> Iterator[list[str]]:
     """Lines of output in the portions in which they are ready, with progress where somebody can see it move."""
     from nlpcli.runs.translation import translate
 

@@ -13,8 +13,8 @@ from nlpcli.cli.attention_options import Command, Options, numbers
 
 if TYPE_CHECKING:
     from nlpcli.cli.attention_output import AttentionOutput
-    from nlpcli.commands.visualize_attention.request import Given, Looking
-    from nlpcli.commands.visualize_attention.selection import Showing
+    from nlpcli.commands.visualize_attention.request import AttentionInput, AttentionRequest
+    from nlpcli.commands.visualize_attention.selection import AttentionSelection
     from nlpcli.commands.visualize_attention.text_arguments import Texts
     from nlpcli.visualization.attention_data import Attention
 
@@ -303,38 +303,44 @@ def command(
     if output.format == "pharaoh":
         _align(output, given, options, device=device, threads=threads)
         return
-    from nlpcli.commands.visualize_attention.request import Looking
-    from nlpcli.commands.visualize_attention.selection import Showing
+    from nlpcli.commands.visualize_attention.request import AttentionRequest
+    from nlpcli.commands.visualize_attention.selection import AttentionSelection
 
-    showing = Showing(
+    selection = AttentionSelection(
         sites=tuple(site or ()), layers=numbers("--layer", layer), heads=numbers("--head", head), words=words,
         special=special, average=average, rollout=rollout,
     )  # fmt: skip
-    job = Looking(
+    job = AttentionRequest(
         model=model, memory=memory, order=order, seed=seed or 0, gradient=gradient, label=label,
         part=part, device=device, threads=threads,
     )  # fmt: skip
-    _draw(output, job, showing, given.read(warn=terminal.warn), stats)
+    _draw(output, job, selection, given.read(warn=terminal.warn), stats)
 
 
-def _draw(output: AttentionOutput, job: Looking, showing: Showing, given: Iterator[Given], stats: bool) -> None:
+def _draw(
+    output: AttentionOutput,
+    job: AttentionRequest,
+    selection: AttentionSelection,
+    given: Iterator[AttentionInput],
+    stats: bool,
+) -> None:
     """Looks at each text, and draws what is shown of it."""
-    from nlpcli.commands.visualize_attention.collect_maps import look
+    from nlpcli.commands.visualize_attention.collect_maps import collect_attention
     from nlpcli.commands.visualize_attention.selection import describe_selection, has_chosen, mean_numbers, select
 
-    attentions = look(job, given, notify=terminal.notify, warn=terminal.warn)
+    attentions = collect_attention(job, given, notify=terminal.notify, warn=terminal.warn)
     if stats:
         from nlpcli.visualization.transformations import statistics
 
-        numbers = [statistics(select(attention, showing, few=False)) for attention in attentions]
+        numbers = [statistics(select(attention, selection, few=False)) for attention in attentions]
         output.write_numbers(mean_numbers(numbers), len(numbers))
         return
 
     def drawn() -> Iterator[Attention]:
         for number, attention in enumerate(attentions):
-            few = output.shows_few(attention, showing)
-            found = select(attention, showing, few=few)
-            if few and number == 0 and has_chosen(attention, found, showing):
+            few = output.shows_few(attention, selection)
+            found = select(attention, selection, few=few)
+            if few and number == 0 and has_chosen(attention, found, selection):
                 terminal.notify(
                     f"this is {describe_selection(attention, found)}; select others with --site, --layer and --head, "
                     "or see all with --format html"
@@ -346,11 +352,11 @@ def _draw(output: AttentionOutput, job: Looking, showing: Showing, given: Iterat
 
 def _align(output: AttentionOutput, given: Texts, options: Options, *, device: str, threads: int | None) -> None:
     """Links of words, each text with its target."""
-    from nlpcli.commands.visualize_attention.word_alignment import Aligning, align, parse_layer
+    from nlpcli.commands.visualize_attention.word_alignment import AlignmentRequest, align, parse_layer
 
     reading, aligning, layers = options.reading, options.aligning, options.choosing["--layer"]
     with given.files() as (sources, targets):
-        job = Aligning(
+        job = AlignmentRequest(
             target=targets, sources=(sources,), model=reading["--model"], reverse=aligning["--reverse-model"],
             method=aligning["--align"], gradient=reading["--gradient"],
             layer=parse_layer(",".join(layers) if layers else None), step=aligning["--step"],

@@ -13,14 +13,14 @@ from nlpcli.config.optional_packages import optional
 from nlpcli.data.open_text import STDIN
 from nlpcli.data.vector_files import finite_vectors, unit_float32
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.embedder import Embedder, Vectors
-from nlpcli.runs.embedding_inputs import Embedding, check_files, fitted, read_texts, warn_cut_lines, windows
+from nlpcli.runs.embedder import Embedder, EmbedderSettings
+from nlpcli.runs.embedding_inputs import EmbedRequest, check_files, fitted, read_texts, warn_cut_lines, windows
 
 MOST_COMPARED = 20_000  # lines of which all distances fit in memory
 
 
 @dataclass(frozen=True)
-class Clustering:
+class ClusterRequest:
     """What to group, and how.
 
     files: lines, "-" for standard input. vectors: theirs, in a .npy file; None: they are embedded first. k: so many
@@ -32,7 +32,7 @@ class Clustering:
 
     files: Sequence[str] = (STDIN,)
     vectors: Path | None = None
-    settings: Vectors = field(default_factory=Vectors)
+    settings: EmbedderSettings = field(default_factory=EmbedderSettings)
     k: int | None = None
     distance: float | None = None
     seed: int = 1
@@ -64,7 +64,7 @@ class Clusters:
         return np.bincount(self.groups)[1:].tolist()
 
 
-def cluster(job: Clustering, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> Clusters:
+def cluster(job: ClusterRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> Clusters:
     """The groups of the lines.
 
     Vectors are compared by their directions. Sources: Lloyd 1982 (k-means, begun as Arthur and Vassilvitskii 2007 do,
@@ -83,9 +83,9 @@ def cluster(job: Clustering, *, notify: Callable[[str], None], warn: Callable[[s
 
 
 def _read(
-    job: Clustering, *, notify: Callable[[str], None], warn: Callable[[str], None]
+    job: ClusterRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> tuple[list[str], np.ndarray]:
-    lines = read_texts(Embedding(tuple(job.files)))
+    lines = read_texts(EmbedRequest(tuple(job.files)))
     if job.vectors is not None:
         vectors = finite_vectors(job.vectors)
         texts = [line.text for line in lines]
@@ -118,7 +118,7 @@ def _k_means(rows: np.ndarray, k: int, seed: int) -> np.ndarray:
     return KMeans(n_clusters=k, n_init=10, random_state=seed).fit_predict(rows)
 
 
-def _joined(rows: np.ndarray, job: Clustering) -> np.ndarray:
+def _joined(rows: np.ndarray, job: ClusterRequest) -> np.ndarray:
     if len(rows) > MOST_COMPARED:
         raise NlpcliError(
             f"--distance-threshold takes at most {MOST_COMPARED:,} lines, not {len(rows):,}", hint="use --k instead"

@@ -15,7 +15,7 @@ from nlpcli.config.counting import counted
 from nlpcli.data.vector_files import unit
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.embedder import Embedder, Span
-from nlpcli.runs.embedding_inputs import Embedding, check_files, fitted, read_texts, warn_cut_lines, windows
+from nlpcli.runs.embedding_inputs import EmbedRequest, check_files, fitted, read_texts, warn_cut_lines, windows
 from nlpcli.runs.embedding_processes import WordsOf, embed_windows, text_vectors
 from nlpcli.runs.text_inputs import Input, check_first
 
@@ -61,7 +61,7 @@ def embed_texts(embedder: Embedder, texts: Iterator[str], *, warn: Callable[[str
 
 
 def embed(
-    job: Embedding, *, objects: bool = True, notify: Callable[[str], None], warn: Callable[[str], None]
+    job: EmbedRequest, *, objects: bool = True, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> tuple[int, Iterator[tuple[list[Input], np.ndarray]]]:
     """The numbers of a vector, and lines with their vectors (n, width) in the portions in which they are ready.
 
@@ -105,7 +105,9 @@ def _with_vectors(record: dict[str, Any], **vectors: np.ndarray) -> str:
 # --- words -------------------------------------------------------------------------------------------------------
 
 
-def embed_words(job: Embedding, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> Iterator[list[Word]]:
+def embed_words(
+    job: EmbedRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]
+) -> Iterator[list[Word]]:
     """The words of the lines with their vectors, in order, in the portions in which they are ready.
 
     Words are runs of letters, digits and what joins them (don't, well-known), single signs, and single characters of

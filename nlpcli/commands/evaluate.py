@@ -10,11 +10,11 @@ from nlpcli.errors import NlpcliError
 from nlpcli.runs.find_model import locate_task
 from nlpcli.runs.finetuning.example_reading import Cuts, check_columns, read_labelled, warn_blank_texts
 from nlpcli.runs.open_model import description_of, folder_of
-from nlpcli.runs.task_evaluation import Evaluating, Evaluation, _check_confusion, measure
+from nlpcli.runs.task_evaluation import EvaluateRequest, Evaluation, _check_confusion, measure
 from nlpcli.runs.task_model import columns_of, open_task, task_class
 
 
-def evaluate(job: Evaluating, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> Evaluation:
+def evaluate(job: EvaluateRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> Evaluation:
     """Predicts every example and measures the predictions.
 
     Unknown labels are reported with their places and count as mistakes. Texts that are cut or missing are reported.

@@ -13,7 +13,7 @@ from nlpcli.data.open_text import STDIN, check_opens, display_name, inner_suffix
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.find_model import locate_task
 from nlpcli.runs.finetuning.example_reading import check_columns, has_text
-from nlpcli.runs.task_model import WINDOW, Applied, columns_of, open_task, task_class
+from nlpcli.runs.task_model import WINDOW, TaskModel, columns_of, open_task, task_class
 from nlpcli.runs.worker_processes import device_of, in_processes
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _BY_SUFFIX = {
 
 
 @dataclass(frozen=True)
-class Predicting:
+class PredictRequest:
     """What to predict, with what, and how.
 
     model: a run; None: the newest one of a task. files: names, "-" for standard input. format: `lines` are
@@ -59,7 +59,7 @@ class Predicting:
 
 
 def predict(
-    job: Predicting, *, notify: Callable[[str], None], warn: Callable[[str], None]
+    job: PredictRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[tuple[Any, list[tuple[Example, dict]]]]:
     """The task, and examples with their predictions, in the portions in which they are ready.
 
@@ -79,7 +79,7 @@ def predict(
 
 
 def _in_processes(
-    job: Predicting, *, notify: Callable[[str], None], warn: Callable[[str], None]
+    job: PredictRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[tuple[Any, list[tuple[Example, dict]]]]:
     """As `predict`, by several processes, each of which predicts whole windows. The model here only reads examples."""
     reader = Predictor(replace(job, device="cpu"), notify=notify, warn=warn)
@@ -96,7 +96,7 @@ def _in_processes(
 class _PredictionWork:
     """Predicts windows of examples; gives warnings with them."""
 
-    job: Predicting
+    job: PredictRequest
 
     def open(self, number: int, threads: int) -> Callable[[list[Example]], Any]:
         warnings: list[str] = []
@@ -116,7 +116,7 @@ class Predictor:
     Raises: NlpcliError when there is no such model, and for options without effect on the task.
     """
 
-    def __init__(self, job: Predicting, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> None:
+    def __init__(self, job: PredictRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> None:
         source = locate_task(job.model, notify=notify)
         self._job, self._warn = job, warn
         self._cut: set[str] = set()  # places, in the window that is read
@@ -150,7 +150,7 @@ class Predictor:
             self._cut.add(example.place)
 
 
-def _check_options(task: Task, job: Predicting) -> None:
+def _check_options(task: Task, job: PredictRequest) -> None:
     if job.top is not None and not task.ranks:
         raise NlpcliError(
             f"--top has no effect on a model for {task.name}, which gives one prediction for each text",
@@ -159,7 +159,7 @@ def _check_options(task: Task, job: Predicting) -> None:
     check_columns(task, job.columns)
 
 
-def _check_columns_of_lines(path: str, job: Predicting, json_format: str) -> None:
+def _check_columns_of_lines(path: str, job: PredictRequest, json_format: str) -> None:
     """Raises: NlpcliError for columns that are named of a file of plain lines, and for an unknown format."""
     given = [name for name, value in job.columns.items() if value]
     if format_of(path, job.format, json_format) == "lines" and given:
@@ -181,7 +181,7 @@ def format_of(path: str, format: str, json_format: str) -> str:
     return _BY_SUFFIX.get(inner_suffix(path), "lines") if format == "auto" else format
 
 
-def read_unlabelled(applied: Applied, job: Predicting, *, notify: Callable[[str], None]) -> Iterator[Example]:
+def read_unlabelled(applied: TaskModel, job: PredictRequest, *, notify: Callable[[str], None]) -> Iterator[Example]:
     """The examples in the files of `job`, without their labels."""
     from nlpcli.data.table_rows import separator_note
 

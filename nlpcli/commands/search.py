@@ -18,8 +18,8 @@ from nlpcli.data.readers import read_lines
 from nlpcli.data.vector_files import finite_vectors, unit, write_vectors
 from nlpcli.data.vector_index import EXACT, KINDS, make_index
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.runs.embedder import Embedder, Vectors
-from nlpcli.runs.embedding_inputs import Embedding, check_files, fitted, read_texts, warn_cut_lines, windows
+from nlpcli.runs.embedder import Embedder, EmbedderSettings
+from nlpcli.runs.embedding_inputs import EmbedRequest, check_files, fitted, read_texts, warn_cut_lines, windows
 
 DESCRIPTION, VECTORS, TEXTS = "index.yaml", "vectors.npy", "texts.txt"
 WINDOW = 256  # queries answered together
@@ -31,7 +31,7 @@ _ALIKE = {"1", "yes", "true", "relevant", "positive", "similar", "same", "duplic
 
 
 @dataclass(frozen=True)
-class Searching:
+class SearchRequest:
     """What to search, and how.
 
     vectors: a .npy file, whose lines are in the file `texts`; or a folder that was saved as an index. corpus: files of
@@ -46,7 +46,7 @@ class Searching:
     vectors: Path | None = None
     texts: str | None = None
     corpus: Sequence[str] = ()
-    settings: Vectors = field(default_factory=Vectors)
+    settings: EmbedderSettings = field(default_factory=EmbedderSettings)
     index: str | None = None
     top: int = 10
     save_index: Path | None = None
@@ -101,7 +101,7 @@ class Answer(NamedTuple):
 class Search:
     """A corpus ready to be searched. `notify` reports where vectors come from, `warn` what was left out."""
 
-    def __init__(self, job: Searching, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> None:
+    def __init__(self, job: SearchRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self.job = job
         check_files([*job.corpus, *([] if job.texts is None else [job.texts])])
         place, settings = job.vectors, job.settings
@@ -179,7 +179,7 @@ class Search:
 
     def _embedded(self, warn: Callable[[str], None]) -> tuple[np.ndarray, list[str]]:
         blocks, texts = [np.empty((0, self.embedder.width), dtype=np.float32)], []
-        corpus = read_texts(Embedding(tuple(self.job.corpus)))
+        corpus = read_texts(EmbedRequest(tuple(self.job.corpus)))
         for window in windows(fitted(self.embedder, corpus, lambda line: line.text)):
             lines = [line.text for line in window]
             blocks.append(self.embedder.vectors(lines))
@@ -225,7 +225,7 @@ class Search:
 class _Reranker:
     """A cross-encoder: it reads query and hit together."""
 
-    def __init__(self, model: Path, job: Searching, *, notify: Callable[[str], None]) -> None:
+    def __init__(self, model: Path, job: SearchRequest, *, notify: Callable[[str], None]) -> None:
         from nlpcli.runs.task_model import BATCH_TOKENS, open_task
 
         settings = job.settings
@@ -294,7 +294,7 @@ def _read_description(path: Path) -> _Description:
     return found
 
 
-def _as_saved(settings: Vectors, saved: _Description, path: Path) -> Vectors:
+def _as_saved(settings: EmbedderSettings, saved: _Description, path: Path) -> EmbedderSettings:
     """The settings the index was made with, where the call names no others."""
     model = settings.model
     if model is None:
@@ -312,7 +312,7 @@ def _as_saved(settings: Vectors, saved: _Description, path: Path) -> Vectors:
     )
 
 
-def _check_lengths(vectors: np.ndarray, texts: list[str], job: Searching) -> None:
+def _check_lengths(vectors: np.ndarray, texts: list[str], job: SearchRequest) -> None:
     if len(vectors) != len(texts):
         raise NlpcliError(
             f"{job.vectors} has {counted(len(vectors), 'vector')}, but {job.texts or TEXTS} has "

@@ -1,7 +1,7 @@
 """Word alignment of a sentence and its translation, from the attention of a translation model.
 
-Both are given; the model is made to write the translation, and where it looks meanwhile, or what of it helps, is the
-alignment. Sources: Garg et al. 2019; Chen et al. 2020.
+Both texts are given. The model scores the translation, and the alignment is computed from its attention, or from
+gradient times attention. Sources: Garg et al. 2019; Chen et al. 2020.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nlpcli.text.words_of_tokens import NO_WORD, words_of_spans
 
 
 @dataclass(frozen=True)
-class Look:
+class WeightSelector:
     """The attention weights that an alignment is computed from.
 
     The attention of a decoder layer, from 1 (None: the last but one), averaged over its heads, at a step, see `STEPS`;
@@ -40,7 +40,7 @@ class Look:
     head: AlignmentHead | None = None
 
     @classmethod
-    def at(cls, head: AlignmentHead) -> Look:
+    def at(cls, head: AlignmentHead) -> WeightSelector:
         """The settings for a head trained by guided alignment."""
         return cls(head.layer, head.step, head=head)
 
@@ -105,30 +105,31 @@ class Aligner:
         self._start = list(self.settings.target_start or (tokenizer.special.bos,))
 
     @torch.no_grad()
-    def shares(self, pairs: Sequence[Pair], looks: Sequence[Look]) -> list[list[np.ndarray]]:
-        """For each look and each pair how much of what a target word looks at lies on each source word.
+    def shares(self, pairs: Sequence[Pair], selectors: Sequence[WeightSelector]) -> list[list[np.ndarray]]:
+        """For each selector and each pair the share of each source word in the weights of a target word.
 
         Arrays (target words, source words); rows sum to 1, or to 0 for words that were cut off or have no tokens.
 
         Raises: NlpcliError for a layer that is not there.
         """
         counts = [(len(pair.target.split()), len(pair.source.split())) for pair in pairs]
-        found = [[np.zeros(count, dtype=np.float32) for count in counts] for _ in looks]
+        found = [[np.zeros(count, dtype=np.float32) for count in counts] for _ in selectors]
         sources, targets = self._sources(pairs), self._targets(pairs)
         filled = [i for i in range(len(pairs)) if sources[i].ids and targets[i].ids]
         lengths = [len(sources[i].ids) + len(targets[i].ids) for i in filled]
         for batch in cut_batches(lengths, self.settings.batch_tokens):
             places = [filled[k] for k in batch]
-            for of_look, looked in zip(found, self._looked(places, sources, targets, looks), strict=True):
-                for i, weights in zip(places, looked.cpu().numpy(), strict=True):
+            selected = self._selected_weights(places, sources, targets, selectors)
+            for of_selector, batch_weights in zip(found, selected, strict=True):
+                for i, weights in zip(places, batch_weights.cpu().numpy(), strict=True):
                     rows, columns = (min(some) for some in zip(counts[i], weights.shape, strict=True))
-                    of_look[i][:rows, :columns] = shares(weights[:rows, :columns])
+                    of_selector[i][:rows, :columns] = shares(weights[:rows, :columns])
         return found
 
-    def _looked(
-        self, places: Sequence[int], sources: list[_Side], targets: list[_Side], looks: Sequence[Look]
+    def _selected_weights(
+        self, places: Sequence[int], sources: list[_Side], targets: list[_Side], selectors: Sequence[WeightSelector]
     ) -> Iterator[torch.Tensor]:
-        """For each look the weights between words, (batch, target words, source words)."""
+        """For each selector the weights between words, (batch, target words, source words)."""
         special, start = self.source_tokenizer.special, self.settings.source_start
         read = [[*start, *source_ids(sources[i].ids, special)] for i in places]
         words = [[*[NO_WORD] * len(start), *sources[i].words, NO_WORD] for i in places]
@@ -139,19 +140,21 @@ class Aligner:
         target_words = pad([targets[i].words for i in places], NO_WORD).to(self.device)
         given = (self.model, source, mask, [targets[i].ids for i in places])
         begin, fill = self._start, self.tokenizer.special.pad
-        layers = list(dict.fromkeys(look.layer for look in looks if not look.gradient and look.head is None))
+        layers = list(
+            dict.fromkeys(selector.layer for selector in selectors if not selector.gradient and selector.head is None)
+        )
         forced = forced_weights(*given, layers=layers, start=begin, fill=fill) if layers else []
         attention = dict(zip(layers, forced, strict=True))
-        for look in looks:
-            assert not look.gradient or look.step == PREDICT
-            if look.head is not None:
-                weights = head_weights(*given, look.head, start=begin, fill=fill)
-            elif look.gradient:
-                chosen = () if look.layer is None else [look.layer]
+        for selector in selectors:
+            assert not selector.gradient or selector.step == PREDICT
+            if selector.head is not None:
+                weights = head_weights(*given, selector.head, start=begin, fill=fill)
+            elif selector.gradient:
+                chosen = () if selector.layer is None else [selector.layer]
                 weights = gradient_weights(*given, layers=chosen, start=begin, fill=fill)
             else:
-                weights = attention[look.layer]
-            yield word_weights(weights, source_words, target_words, step=look.step)
+                weights = attention[selector.layer]
+            yield word_weights(weights, source_words, target_words, step=selector.step)
 
     def _sources(self, pairs: Sequence[Pair]) -> list[_Side]:
         longest = self.settings.max_source_length

@@ -41,7 +41,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Vectors:
+class EmbedderSettings:
     """How texts become vectors.
 
     model: a run, a Hugging Face folder or a file of word vectors; None: the newest run of a similarity task,
@@ -93,7 +93,7 @@ class Embedder:
     width: the numbers of a vector. cut: how many texts so far were longer than `max_length` tokens.
     """
 
-    def __init__(self, settings: Vectors, *, notify: Callable[[str], None]) -> None:
+    def __init__(self, settings: EmbedderSettings, *, notify: Callable[[str], None]) -> None:
         source = settings.model if settings.model is not None else _newest(notify)
         from nlpcli.runs.onnx.choose_engine import device_for, engine_of, open_for
         from nlpcli.training.device import prepare

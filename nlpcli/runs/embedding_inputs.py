@@ -10,7 +10,7 @@ from typing import TypeVar
 from nlpcli.config.counting import counted
 from nlpcli.data.open_text import STDIN, check_opens
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.runs.embedder import Embedder, Vectors
+from nlpcli.runs.embedder import Embedder, EmbedderSettings
 from nlpcli.runs.text_inputs import Input, check_field, read_inputs
 from nlpcli.runs.text_pooling import FITTED
 
@@ -27,7 +27,7 @@ WINDOW = 1024  # lines read ahead
 
 
 @dataclass(frozen=True)
-class Embedding:
+class EmbedRequest:
     """What to embed, and how.
 
     files: names, "-" for standard input. format: `auto` is JSON for .jsonl, .ndjson and .json, and wherever `field`,
@@ -37,7 +37,7 @@ class Embedding:
     """
 
     files: Sequence[str] = (STDIN,)
-    vectors: Vectors = field(default_factory=Vectors)
+    vectors: EmbedderSettings = field(default_factory=EmbedderSettings)
     format: str = "auto"
     field: str | None = None
     output_field: str = "vector"
@@ -60,7 +60,7 @@ class Embedding:
             )
 
 
-def read_texts(job: Embedding, added: Sequence[str] = ()) -> Iterator[Input]:
+def read_texts(job: EmbedRequest, added: Sequence[str] = ()) -> Iterator[Input]:
     """The lines of all files. added: see `read_inputs`. Raises: NlpcliError, with file and line, for bad input."""
     for path in job.files:
         yield from read_inputs(path, job.format, job.field, added)

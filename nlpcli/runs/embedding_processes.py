@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from nlpcli.runs.embedder import Embedder, Vectors
+from nlpcli.runs.embedder import Embedder, EmbedderSettings
 from nlpcli.runs.text_inputs import Input
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ class WordsOf:
 
 
 def embed_windows(
-    embedder: Embedder, settings: Vectors, windows: Iterable[list[Input]], compute: Compute[_Found], processes: int = 1
+    embedder: Embedder,
+    settings: EmbedderSettings,
+    windows: Iterable[list[Input]],
+    compute: Compute[_Found],
+    processes: int = 1,
 ) -> Iterator[tuple[list[Input], _Found]]:
     """The windows of lines, each with the vectors of its texts, in order.
 
@@ -69,7 +73,7 @@ def embed_windows(
 class _EmbeddingWork(Generic[_Found]):
     """Embeds the texts of windows; gives with them how many were cut."""
 
-    settings: Vectors
+    settings: EmbedderSettings
     component: np.ndarray | None
     compute: Compute[_Found]
 

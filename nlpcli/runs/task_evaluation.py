@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation.worst_mistakes import Mistake, mistakes
 from nlpcli.runs.finetuning.example_reading import warn_unknown_labels
-from nlpcli.runs.task_model import Applied
+from nlpcli.runs.task_model import TaskModel
 from nlpcli.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Evaluating:
+class EvaluateRequest:
     """The request of an evaluation: a model and data.
 
     columns: where labels and texts stand, when not as in training. resampling: of the confidence intervals, None for
@@ -64,7 +64,9 @@ class Evaluation:
         return result
 
 
-def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn: Callable[[str], None]) -> Evaluation:
+def measure(
+    applied: TaskModel, examples: Sequence[Any], job: EvaluateRequest, *, warn: Callable[[str], None]
+) -> Evaluation:
     """As `evaluate`, of examples that are read already."""
     task = applied.task
     _check_confusion(task, job)
@@ -79,7 +81,7 @@ def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn:
     )
 
 
-def _check_confusion(task: Task, job: Evaluating) -> None:
+def _check_confusion(task: Task, job: EvaluateRequest) -> None:
     if job.confusion and not task.has_confusion:
         tasks = [name for name in TASKS if getattr(TASKS.load(name), "has_confusion", False)]
         raise NlpcliError(

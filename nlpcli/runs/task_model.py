@@ -21,7 +21,7 @@ BATCH_TOKENS = 4096
 
 
 @dataclass(frozen=True)
-class Applied:
+class TaskModel:
     """A fine-tuned model ready for use."""
 
     loaded: LoadedModel
@@ -49,8 +49,8 @@ def open_task(
     part: str | None = None,
     on_cut: OnCut | None = None,
     engine: str | None = None,
-) -> Applied:
-    """The fine-tuned model in the folder `source`. part: see `Predicting`. on_cut: receives texts that are cut.
+) -> TaskModel:
+    """The fine-tuned model in the folder `source`. part: see `PredictRequest`. on_cut: receives texts that are cut.
     engine: see `nlpcli.runs.onnx.choose_engine`.
 
     Raises: NlpcliError when there is none, or one that was not fine-tuned for a task of `nlpcli predict`, and for an
@@ -78,11 +78,11 @@ def open_task(
 
             settings = DecodingConfig(**info.get("decoding", {}))
             task.generator = BeamGenerator(settings, task, generation=info.get("generation"))
-    return Applied(loaded, task, machine.device)
+    return TaskModel(loaded, task, machine.device)
 
 
 def task_class(source: Source, part: str | None) -> Any:
-    """The class of the task of a fine-tuned model, without its weights. part: see `Predicting`.
+    """The class of the task of a fine-tuned model, without its weights. part: see `PredictRequest`.
 
     Raises: NlpcliError for a part that the model doesn't have.
     """

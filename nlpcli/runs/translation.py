@@ -48,7 +48,7 @@ WINDOW = 1024  # lines read ahead
 
 
 @dataclass(frozen=True)
-class Translating:
+class TranslateRequest:
     """What to translate, with what, and how.
 
     `model` None: the newest run; `files` are names, "-" for standard input; `prefix` begins every
@@ -109,7 +109,7 @@ class Translating:
 
 
 def translate(
-    job: Translating, *, notify: Callable[[str], None], warn: Callable[[str], None]
+    job: TranslateRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[list[Translation]]:
     """The translations in the order of the lines, in the portions in which they are ready.
 
@@ -128,7 +128,7 @@ def translate(
 
 
 def _in_processes(
-    job: Translating, *, notify: Callable[[str], None], warn: Callable[[str], None]
+    job: TranslateRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[list[Translation]]:
     """As `translate`, by several processes, each of which translates whole windows."""
     from nlpcli.decoding.line_translator import windows_of
@@ -147,7 +147,7 @@ def _in_processes(
 class _TranslationWork:
     """Translates windows of requests, each with the number of its first line; gives warnings with them."""
 
-    job: Translating
+    job: TranslateRequest
 
     def open(self, number: int, threads: int) -> Callable[[tuple[int, list[Request]]], Any]:
         warnings: list[str] = []
@@ -164,7 +164,9 @@ class _TranslationWork:
         return translate_window
 
 
-def open_translator(job: Translating, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> LineTranslator:
+def open_translator(
+    job: TranslateRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]
+) -> LineTranslator:
     """The model and the search of a job, ready for requests, wherever they come from.
 
     Raises: NlpcliError when there is no such model, and for options that it has no use for.
@@ -177,7 +179,7 @@ def open_translator(job: Translating, *, notify: Callable[[str], None], warn: Ca
     return _torch_translator(job, warn) if folder is None else _fast_translator(job, folder, warn)
 
 
-def _torch_translator(job: Translating, warn: Callable[[str], None]) -> LineTranslator:
+def _torch_translator(job: TranslateRequest, warn: Callable[[str], None]) -> LineTranslator:
     from nlpcli.decoding.translator import Translator
     from nlpcli.training.device import prepare
 
@@ -213,7 +215,7 @@ def _member(source: Path, first: LoadedModel, device: str) -> TranslationModel:
     return cast("TranslationModel", loaded.model)
 
 
-def _fast_translator(job: Translating, folder: Path, warn: Callable[[str], None]) -> LineTranslator:
+def _fast_translator(job: TranslateRequest, folder: Path, warn: Callable[[str], None]) -> LineTranslator:
     """A translator of CTranslate2 for its folder; PyTorch's is opened when it is needed for a sentence."""
     from nlpcli.convert.ctranslate2_limits import position_count, vocabulary
     from nlpcli.decoding.ctranslate2_translator import CTranslate2Translator, FastModel
@@ -234,7 +236,7 @@ def _fast_translator(job: Translating, folder: Path, warn: Callable[[str], None]
     )  # fmt: skip
 
 
-def fast_folder(job: Translating, notify: Callable[[str], None]) -> Path | None:
+def fast_folder(job: TranslateRequest, notify: Callable[[str], None]) -> Path | None:
     """The folder that CTranslate2 translates with; None where PyTorch translates. `notify` gets the name of the engine.
 
     Nothing here imports PyTorch but a conversion, so that a translation starts in a fraction of a second.
@@ -286,7 +288,7 @@ def fast_folder(job: Translating, notify: Callable[[str], None]) -> Path | None:
     return folder
 
 
-def _settings(job: Translating, loaded: LoadedModel, generation: Generation | None) -> TranslatorSettings:
+def _settings(job: TranslateRequest, loaded: LoadedModel, generation: Generation | None) -> TranslatorSettings:
     """How a model translates. generation: as `_generation` gives it."""
     from nlpcli.decoding.line_translator import TranslatorSettings
 
@@ -311,7 +313,7 @@ def _settings(job: Translating, loaded: LoadedModel, generation: Generation | No
     )
 
 
-def _generation(job: Translating, loaded: LoadedModel, warn: Callable[[str], None]) -> Generation | None:
+def _generation(job: TranslateRequest, loaded: LoadedModel, warn: Callable[[str], None]) -> Generation | None:
     """How a model from a Hugging Face folder decodes, None for any other.
 
     Raises: NlpcliError for options of a search that such a model isn't searched with.
@@ -330,7 +332,7 @@ def _generation(job: Translating, loaded: LoadedModel, warn: Callable[[str], Non
     return found.model_copy(update={"num_beams": max(found.num_beams, job.search.n_best)})
 
 
-def read_requests(job: Translating) -> Iterator[Request]:
+def read_requests(job: TranslateRequest) -> Iterator[Request]:
     """A request for each line of the files; its origin is the JSON object it stood in, None for plain text.
 
     Raises: NlpcliError naming file and line for what can't be read.

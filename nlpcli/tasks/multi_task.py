@@ -21,7 +21,7 @@ from torch import nn
 
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.objective import Batch, Loss
-from nlpcli.tasks.supervised_objective import Supervised
+from nlpcli.tasks.supervised_objective import SupervisedObjective
 from nlpcli.tasks.task import Item, Task
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class MixedBatch:
         return replace(self, groups={group: batch.to(device) for group, batch in self.groups.items()})
 
 
-class Mixture(Supervised[MixedBatch]):
-    """Tasks in the shares `rates`, as an `Objective`; otherwise as `Supervised`.
+class Mixture(SupervisedObjective[MixedBatch]):
+    """Tasks in the shares `rates`, as an `Objective`; otherwise as `SupervisedObjective`.
 
     An epoch has as many examples as all tasks have together. How many of them are of each task is drawn with `rates`; a
     task's examples come in ever new orders, none of them a second time before all were there once.

@@ -18,7 +18,7 @@ from nlpcli.tasks.task import Item, Task
 _POOL = 50  # batches whose examples are sorted by length together
 
 
-class Supervised(Generic[BatchT]):
+class SupervisedObjective(Generic[BatchT]):
     """The items of a task in batches of similar length, as an `Objective`. Its dev set is scored by predictions, not
     by losses.
 

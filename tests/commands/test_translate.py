@@ -7,7 +7,7 @@ import pytest
 from nlpcli.commands.translate import Layout
 from nlpcli.decoding.line_translator import Candidate, Request, Translation
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.translation import Translating, read_requests
+from nlpcli.runs.translation import TranslateRequest, read_requests
 
 BEST = Candidate("ein\tHaus ||| ja", -0.25, -1.5, ((0, 0), (1, 1)))
 OTHER = Candidate("das Haus", -0.5, -2.0, ((0, 1),))
@@ -48,7 +48,7 @@ def test_lines_of_several_files_have_their_own_places(tmp_path):
     (tmp_path / "b.jsonl").write_text('{"text": "z"}\n\n', encoding="utf-8")
     (tmp_path / "prefixes").write_text("1\n2\n3\n4\n", encoding="utf-8")
     files = [str(tmp_path / "a"), str(tmp_path / "b.jsonl")]
-    found = list(read_requests(Translating(files=files, prefix_file=tmp_path / "prefixes")))
+    found = list(read_requests(TranslateRequest(files=files, prefix_file=tmp_path / "prefixes")))
     assert [request.text for request in found] == ["x", "y", "z", ""]
     assert [request.place for request in found] == [f"{files[0]}:1", f"{files[0]}:2", f"{files[1]}:1", f"{files[1]}:2"]
     assert [request.prefix for request in found] == ["1", "2", "3", "4"]
@@ -59,10 +59,10 @@ def test_prefixes_left_over_are_an_error(tmp_path):
     (tmp_path / "a").write_text("x\n", encoding="utf-8")
     (tmp_path / "prefixes").write_text("1\n2\n", encoding="utf-8")
     with pytest.raises(NlpcliError, match="has more lines than the input, which has 1 line"):
-        list(read_requests(Translating(files=[str(tmp_path / "a")], prefix_file=tmp_path / "prefixes")))
+        list(read_requests(TranslateRequest(files=[str(tmp_path / "a")], prefix_file=tmp_path / "prefixes")))
 
 
 def test_text_format_reads_braces_as_text(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "z"}\n', encoding="utf-8")
-    job = Translating(files=[str(tmp_path / "a.jsonl")], format="text")
+    job = TranslateRequest(files=[str(tmp_path / "a.jsonl")], format="text")
     assert [request.text for request in read_requests(job)] == ['{"text": "z"}']

@@ -81,7 +81,7 @@ class Shouting(Classification):
 def test_a_new_task_takes_its_file_and_one_line_in_the_table(tmp_path, monkeypatch):
     """It trains, shows samples, leaves outputs to measure again, predicts, and is evaluated with a confusion matrix."""
     from nlpcli.commands.evaluate import evaluate
-    from nlpcli.runs.task_evaluation import Evaluating
+    from nlpcli.runs.task_evaluation import EvaluateRequest
     from nlpcli.runs.task_model import open_task
 
     monkeypatch.setitem(TASKS._entries, "shout", f"{__name__}:Shouting")
@@ -102,7 +102,7 @@ def test_a_new_task_takes_its_file_and_one_line_in_the_table(tmp_path, monkeypat
     assert head["measures"].keys() == {"accuracy", "macro_f1", "f1", "mcc"}
     assert open_task(str(run)).task.name == "shout" and use_of(run).startswith("nlpcli predict")
     found = evaluate(
-        Evaluating(model=str(run), data=["x.tsv"], confusion=True, worst=3, device="cpu"), notify=print, warn=print
+        EvaluateRequest(model=str(run), data=["x.tsv"], confusion=True, worst=3, device="cpu"), notify=print, warn=print
     )
     assert sum(map(sum, found.confusion[1])) == len(rows) and found.scores["accuracy"].value <= 100
 

@@ -17,7 +17,7 @@ from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import load_model, save_model
 from nlpcli.models.padded_batch import Row, Rows, stack
 from nlpcli.presets import load
-from nlpcli.runs.embedder import Embedder, Vectors
+from nlpcli.runs.embedder import Embedder, EmbedderSettings
 from nlpcli.runs.init_from_model import body_config
 from nlpcli.runs.task_model import open_task
 from nlpcli.tasks import TASKS
@@ -396,7 +396,7 @@ def test_vectors_of_texts_are_pooled_states_there(tuned, family, pooling):
         "last": states[range(len(TEXTS)), mask.sum(1) - 1],
     }[pooling]
     for folder in (run, out):
-        found = Embedder(Vectors(folder, device="cpu"), notify=print).vectors(TEXTS)
+        found = Embedder(EmbedderSettings(folder, device="cpu"), notify=print).vectors(TEXTS)
         assert torch.allclose(torch.from_numpy(found), expected, atol=1e-4)
     assert open_task(out, device="cpu").predict(PAIRS[:1])[0]["score"] <= 1
     assert same_model(run, out)

@@ -12,7 +12,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import save_model
 from nlpcli.models.model_with_head import WithHead
-from nlpcli.runs.embedder import Embedder, Vectors
+from nlpcli.runs.embedder import Embedder, EmbedderSettings
 from nlpcli.runs.init_from_model import open_start
 from nlpcli.text import train_tokenizer
 
@@ -38,7 +38,7 @@ def write(path, shape="encoder", head=None, kind="bpe", **info):
 
 
 def open_embedder(path, **settings):
-    return Embedder(Vectors(model=path, device="cpu", **settings), notify=lambda text: None)
+    return Embedder(EmbedderSettings(model=path, device="cpu", **settings), notify=lambda text: None)
 
 
 @pytest.fixture(params=list(SHAPES))
@@ -120,7 +120,7 @@ def test_long_texts_are_cut_and_counted(tmp_path):
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(NlpcliError, match=message):
-        Vectors(**settings)
+        EmbedderSettings(**settings)
 
 
 # --- words -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.commands.visualize_attention.collect_maps import _newest
-from nlpcli.commands.visualize_attention.request import Looking
+from nlpcli.commands.visualize_attention.request import AttentionRequest
 from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import FORMAT
 from nlpcli.runs import embedder
@@ -86,7 +86,7 @@ def test_every_command_without_a_model_passes_over_an_interrupted_run(tmp_path, 
         file.write("problem: {}\n")
     messages = []
     assert locate_task(None, notify=messages.append) == Path("runs/good") and len(messages) == 2
-    assert _newest(Looking(), messages.append) == Path("runs/good") and len(messages) == 4
+    assert _newest(AttentionRequest(), messages.append) == Path("runs/good") and len(messages) == 4
     write_run(tmp_path / "runs/vectors", "similarity", age=9)
     write_training(tmp_path / "runs/later", finished=False, task="similarity")
     assert embedder._newest(messages.append) == Path("runs/vectors") and "runs/later is newer" in messages[-1]

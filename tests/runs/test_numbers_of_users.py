@@ -16,7 +16,7 @@ from nlpcli.data.examples import Example
 from nlpcli.data.readers import read_documents
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.noise_parser import parse_noise
-from nlpcli.runs.embedder import Vectors
+from nlpcli.runs.embedder import EmbedderSettings
 from nlpcli.runs.pretraining import parse as parse_objective
 from nlpcli.runs.suites.suite_predictions import _idx
 from nlpcli.tasks.regression import score_in
@@ -82,7 +82,7 @@ def test_a_layer_and_a_head(count):
 
 def test_the_layers_of_a_vector(count):
     with pytest.raises(NlpcliError, match="--layers does not support the value"):
-        Vectors(layers=f"mean:{count}")
+        EmbedderSettings(layers=f"mean:{count}")
 
 
 def test_a_column_selected_by_its_number(count):

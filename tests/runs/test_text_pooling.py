@@ -9,12 +9,12 @@ import pytest
 import torch
 from model_settings import of_family
 
-from nlpcli.commands.cluster import Clustering, cluster
-from nlpcli.commands.search import Search, Searching
+from nlpcli.commands.cluster import ClusterRequest, cluster
+from nlpcli.commands.search import Search, SearchRequest
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import save_model
-from nlpcli.runs.embedder import Embedder, Vectors
+from nlpcli.runs.embedder import Embedder, EmbedderSettings
 from nlpcli.text import train_tokenizer
 
 LINES = ["the cat sleeps on the mat", "a dog runs in the park", "the train leaves at nine", "we read an old book",
@@ -41,7 +41,7 @@ def write(path, architecture="skip-gram", **info):
 
 
 def opened(path: Path, **settings) -> Embedder:
-    return Embedder(Vectors(model=path, device="cpu", **settings), **QUIET)
+    return Embedder(EmbedderSettings(model=path, device="cpu", **settings), **QUIET)
 
 
 def by_hand(embedder, weights, lines=LINES):
@@ -101,13 +101,13 @@ def test_too_few_lines_for_a_component_are_refused(tmp_path):
 def test_a_corpus_is_searched_and_clustered_with_the_component_of_its_own_lines(tmp_path):
     model, corpus = write(tmp_path / "m"), tmp_path / "corpus.txt"
     corpus.write_text("\n".join(LINES[:12]) + "\n")
-    settings = Vectors(model=model, pooling="sif", device="cpu")
+    settings = EmbedderSettings(model=model, pooling="sif", device="cpu")
     embedder = opened(model, pooling="sif")
     embedder.fit(LINES[:12])
     expected = embedder.vectors(LINES[:12])
 
     def found(**given):
-        search = Search(Searching(settings=settings, top=1, **given), warn=lambda text: None, **QUIET)
+        search = Search(SearchRequest(settings=settings, top=1, **given), warn=lambda text: None, **QUIET)
         np.testing.assert_allclose(np.asarray(search.vectors), expected, atol=1e-6)
         return [answer.hits[0].line for answers in search.answers(LINES[:12]) for answer in answers]
 
@@ -115,7 +115,7 @@ def test_a_corpus_is_searched_and_clustered_with_the_component_of_its_own_lines(
     np.save(tmp_path / "v.npy", expected)
     assert found(vectors=tmp_path / "v.npy", texts=str(corpus)) == list(range(1, 13))
     assert found(vectors=tmp_path / "index") == list(range(1, 13))
-    groups = cluster(Clustering([str(corpus)], settings=settings, k=3), warn=lambda text: None, **QUIET)
+    groups = cluster(ClusterRequest([str(corpus)], settings=settings, k=3), warn=lambda text: None, **QUIET)
     assert sum(groups.sizes) == 12
 
 

@@ -7,7 +7,7 @@ import torch
 from model_settings import of_family
 
 from nlpcli.models.build import build_model
-from nlpcli.tasks.supervised_objective import Supervised, predict_items
+from nlpcli.tasks.supervised_objective import SupervisedObjective, predict_items
 from nlpcli.tasks.task import Context
 
 SIZES = {"d_model": 32, "heads": 2, "d_ff": 64, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.0}
@@ -52,7 +52,7 @@ def learn():
 
     def run(task, model, examples, steps=60, lr=3e-3) -> float:
         items = [item for group in task.encode(examples) for item in group]
-        learnable = Supervised(task, items, batch_size=16)
+        learnable = SupervisedObjective(task, items, batch_size=16)
         optimizer = torch.optim.Adam(model.parameters(), lr=lr)
         model.train()
         step, last = 0, 0.0

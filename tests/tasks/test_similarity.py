@@ -12,7 +12,7 @@ from nlpcli.data.examples import Columns, Example
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.tasks.similarity import MEASURES, Similarity
-from nlpcli.tasks.supervised_objective import Supervised, predict_items
+from nlpcli.tasks.supervised_objective import SupervisedObjective, predict_items
 from nlpcli.tasks.task import Context
 from nlpcli.text import train_tokenizer
 
@@ -109,7 +109,7 @@ def test_every_model_learns_with_every_objective(shape, labels):
     given = examples(labels)
     task = Similarity.create(given, context(shape))
     model = model_for(task).train()
-    learnable = Supervised(task, [items[0] for items in task.encode(given)], batch_size=4)
+    learnable = SupervisedObjective(task, [items[0] for items in task.encode(given)], batch_size=4)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     losses = []
     for epoch in range(12):

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nlpcli.tasks.supervised_objective import Supervised
+from nlpcli.tasks.supervised_objective import SupervisedObjective
 
 SIZES = np.random.default_rng(1).integers(1, 100, 1000)
 
 
 def batches(**settings):
-    return Supervised(None, [SimpleNamespace(size=int(size)) for size in SIZES], **settings).plan(0)
+    return SupervisedObjective(None, [SimpleNamespace(size=int(size)) for size in SIZES], **settings).plan(0)
 
 
 @pytest.mark.parametrize("batch_size", [10, None])

@@ -18,7 +18,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import LossSettings
 from nlpcli.models.build import build_model
 from nlpcli.runs.finetuning.task_generator import BeamGenerator
-from nlpcli.tasks.supervised_objective import Supervised, predict_items
+from nlpcli.tasks.supervised_objective import SupervisedObjective, predict_items
 from nlpcli.tasks.task import Context
 from nlpcli.tasks.text_to_text import MEASURES, TextToText, Wording, references
 from nlpcli.text import train_tokenizer
@@ -212,7 +212,7 @@ def test_references_are_read_from_several_columns(tmp_path, context):
 def learnt(task, model, examples, *, steps):
     """Trains until the few examples are known by heart."""
     items = [item for group in task.encode(examples) for item in group]
-    learnable = Supervised(task, items, batch_size=4)
+    learnable = SupervisedObjective(task, items, batch_size=4)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     model.train()
     for step in range(steps):

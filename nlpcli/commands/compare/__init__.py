@@ -5,21 +5,21 @@ A cell of the grid is an ordinary run in a folder of its own; see `nlpcli.config
 
 from __future__ import annotations
 
-from nlpcli.commands.compare.cells import Comparing, Plan, make_plan
+from nlpcli.commands.compare.cells import CompareRequest, Plan, make_plan
 from nlpcli.commands.compare.grid_results import Results
 from nlpcli.commands.compare.preview import preview
 from nlpcli.commands.compare.results_files import write_report, write_results
 from nlpcli.commands.compare.results_picture import picture
-from nlpcli.commands.compare.run_cells import look, run
+from nlpcli.commands.compare.run_cells import cell_statuses, run
 from nlpcli.commands.compare.score_test_sets import check_test
 from nlpcli.config.folder_lock import locked_folder
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.training_request import Listener
 
-__all__ = ["Comparing", "Plan", "Results", "compare", "make_plan", "picture", "preview", "write_report"]
+__all__ = ["CompareRequest", "Plan", "Results", "compare", "make_plan", "picture", "preview", "write_report"]
 
 
-def compare(job: Comparing, listener: Listener) -> Results:
+def compare(job: CompareRequest, listener: Listener) -> Results:
     """Runs the cells of a grid that are not finished, and gives the results of all, which stay in the grid's folder.
 
     Nothing is trained before every cell is known to be possible. A cell that fails does not keep the others from
@@ -36,8 +36,8 @@ def compare(job: Comparing, listener: Listener) -> Results:
         )
     check_test(plan)
     with locked_folder(plan.out, "grid"):
-        standings = look(plan)
-        run(plan, standings, listener)
-        results = Results.of(plan, standings, job.command)
+        statuses = cell_statuses(plan)
+        run(plan, statuses, listener)
+        results = Results.of(plan, statuses, job.command)
         write_results(results, plan.out, listener)
     return results

@@ -28,7 +28,7 @@ RESULTS, TABLE, PICTURE = "results.json", "table.md", "picture.png"
 
 
 @dataclass(frozen=True)
-class Comparing:
+class CompareRequest:
     """What a user requested: the file of the grid, and what the command line adds to it.
 
     train, dev, test: replace those of the file. overrides: "a.b=c", of all cells; what a cell itself changes stays.
@@ -87,7 +87,7 @@ class Plan:
         return list({cell.variant.name: cell.variant for cell in self.cells}.values())
 
 
-def make_plan(job: Comparing) -> Plan:
+def make_plan(job: CompareRequest) -> Plan:
     """Reads the grid and works out every cell's configuration, so that an error in the last stops it before the first.
 
     Raises: NlpcliError for what is unknown, contradicts itself, or can't be trained.
@@ -117,7 +117,7 @@ def make_plan(job: Comparing) -> Plan:
     )  # fmt: skip
 
 
-def _check_name(job: Comparing, name: str) -> None:
+def _check_name(job: CompareRequest, name: str) -> None:
     """Refuses a cell whose folder can't be, or would be where a file of the grid is written."""
     place = f"{job.grid}: the name of a cell"
     if plain_name(name, place).casefold() in (RESULTS, TABLE, PICTURE):
@@ -135,7 +135,7 @@ def _named(given: Sequence[str], variants: Sequence[Variant]) -> list[str]:
     return [names[name] for name in given]
 
 
-def _check_columns(job: Comparing, grid: GridConfig, config: RunConfig) -> None:
+def _check_columns(job: CompareRequest, grid: GridConfig, config: RunConfig) -> None:
     settings = flat(config.model_dump())
     for name in grid.column_settings().values():
         if name not in settings:
@@ -143,7 +143,7 @@ def _check_columns(job: Comparing, grid: GridConfig, config: RunConfig) -> None:
             raise NlpcliError(f"{job.grid}: columns: the setting '{name}' does not exist", hint=hint)
 
 
-def _seeds(job: Comparing, variant: Variant, first: int) -> list[int]:
+def _seeds(job: CompareRequest, variant: Variant, first: int) -> list[int]:
     if isinstance(variant.seeds, int):
         return list(range(first, first + variant.seeds))
     if len(set(variant.seeds)) < len(variant.seeds):
@@ -151,7 +151,7 @@ def _seeds(job: Comparing, variant: Variant, first: int) -> list[int]:
     return variant.seeds
 
 
-def _base(job: Comparing, grid: GridConfig, first: Variant, common: Mapping[str, Any], out: Path) -> Cell:
+def _base(job: CompareRequest, grid: GridConfig, first: Variant, common: Mapping[str, Any], out: Path) -> Cell:
     """The run without changes; if the base alone is incomplete, because an axis sets the task, the first run."""
     for variant in (Variant("base", {}), first):
         requested = merge(merge({}, common), variant.change)
@@ -162,7 +162,7 @@ def _base(job: Comparing, grid: GridConfig, first: Variant, common: Mapping[str,
     raise problem
 
 
-def _common(job: Comparing, grid: GridConfig) -> dict[str, Any]:
+def _common(job: CompareRequest, grid: GridConfig) -> dict[str, Any]:
     """What all cells begin with."""
     base = {"extends": grid.base} if isinstance(grid.base, str) else nested(grid.base)
     merge(base, {"data": nested(grid.data)})
@@ -171,7 +171,7 @@ def _common(job: Comparing, grid: GridConfig) -> dict[str, Any]:
     return apply_overrides(base, job.overrides)
 
 
-def _test(job: Comparing, grid: GridConfig) -> HeldOut | None:
+def _test(job: CompareRequest, grid: GridConfig) -> HeldOut | None:
     if not job.test:
         return grid.test
     if len(job.test) != 2:
@@ -180,7 +180,13 @@ def _test(job: Comparing, grid: GridConfig) -> HeldOut | None:
 
 
 def _resolved(
-    job: Comparing, grid: GridConfig, variant: Variant, requested: dict[str, Any], folder: Path, *, checked: bool = True
+    job: CompareRequest,
+    grid: GridConfig,
+    variant: Variant,
+    requested: dict[str, Any],
+    folder: Path,
+    *,
+    checked: bool = True,
 ) -> Cell:
     place = f"{job.grid}: cell '{variant.name}'"
     requested = merge(requested, {"training": grid.equal.limits()})
@@ -200,7 +206,7 @@ def _resolved(
     return cell
 
 
-def _request(job: Comparing, grid: GridConfig, requested: Mapping[str, Any], folder: Path) -> tuple[str, Request]:
+def _request(job: CompareRequest, grid: GridConfig, requested: Mapping[str, Any], folder: Path) -> tuple[str, Request]:
     """The command of a cell, and its request."""
     settings = {key: value for key, value in requested.items() if key != "extends"}
     config, preset = _extended(job.grid, requested.get("extends"))

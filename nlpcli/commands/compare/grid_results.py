@@ -16,7 +16,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import Score
 
 if TYPE_CHECKING:
-    from nlpcli.commands.compare.run_cells import Standing
+    from nlpcli.commands.compare.run_cells import CellStatus
 
 FINISHED, PARTLY, FAILED, OPEN = "finished", "partly", "failed", "open"
 
@@ -128,13 +128,13 @@ class Results:
     full_names: Mapping[str, str] = field(default_factory=dict)  # heading -> setting
 
     @classmethod
-    def of(cls, plan: Plan, standings: Sequence[Standing], command: str) -> Results:
+    def of(cls, plan: Plan, statuses: Sequence[CellStatus], command: str) -> Results:
         column_settings = _column_settings(plan)
-        by_name: dict[str, list[Standing]] = {}
-        for standing in standings:
-            by_name.setdefault(standing.cell.variant.name, []).append(standing)
+        by_name: dict[str, list[CellStatus]] = {}
+        for status in statuses:
+            by_name.setdefault(status.cell.variant.name, []).append(status)
         rows = [_row(variant, by_name[variant.name], plan, column_settings) for variant in plan.variants]
-        found = [s.record["results"] for s in standings if s.finished and "results" in s.record]
+        found = [s.record["results"] for s in statuses if s.finished and "results" in s.record]
         data = plan.cells[0].config.data
         reference = _reference(plan, rows)
         rows, tested, untested = _over_seeds(rows, reference)
@@ -146,7 +146,7 @@ class Results:
             full_names=column_settings,
             base={heading: plan.base.get(name) for heading, name in column_settings.items()},
             metrics=_metrics(plan, rows, found), missing=_missing(plan, rows), axes=_axes(plan),
-            signatures=_signatures(standings, found), by_axes=not plan.grid.columns,
+            signatures=_signatures(statuses, found), by_axes=not plan.grid.columns,
             machines=list(dict.fromkeys(_machine(result) for result in found)),
             data={"train": data.train, "dev": data.dev, "test": _files(plan)},
         )  # fmt: skip
@@ -231,17 +231,17 @@ def _column_settings(plan: Plan) -> dict[str, str]:
     return {last if short.count(last) == 1 else name: name for last, name in zip(short, differing, strict=True)}
 
 
-def _row(variant: Variant, standings: list[Standing], plan: Plan, shown: Mapping[str, str]) -> Row:
-    done = [item for item in standings if item.finished and "results" in item.record]
-    failed = [item for item in standings if item.failed]
-    status = FINISHED if len(done) == len(standings) else PARTLY if done else FAILED if failed else OPEN
-    config = flat(standings[0].cell.config.model_dump())
+def _row(variant: Variant, statuses: list[CellStatus], plan: Plan, shown: Mapping[str, str]) -> Row:
+    done = [item for item in statuses if item.finished and "results" in item.record]
+    failed = [item for item in statuses if item.failed]
+    status = FINISHED if len(done) == len(statuses) else PARTLY if done else FAILED if failed else OPEN
+    config = flat(statuses[0].cell.config.model_dump())
     cost = {
         name: Number(values)
         for name in _COSTS
         if (values := tuple(v for item in done if (v := item.record["results"].get(name)) is not None))
     }
-    reasons = [item.reason for item in (*failed, *standings) if item.reason]
+    reasons = [item.reason for item in (*failed, *statuses) if item.reason]
     return Row(
         variant.name, variant.title or variant.name, variant.group or _first(variant.labels), variant.labels,
         {heading: None if config.get(name) == plan.base.get(name) else config.get(name)
@@ -261,7 +261,7 @@ def in_words(labels: Mapping[str, str]) -> Iterator[str]:
     return (f"{axis} {label}" if label[:1].isdigit() else label for axis, label in labels.items())
 
 
-def _measured(done: Sequence[Standing]) -> dict[str, Number]:
+def _measured(done: Sequence[CellStatus]) -> dict[str, Number]:
     signatures = _signatures(done, [item.record["results"] for item in done])
     how = {name: ", ".join(known) for name, known in signatures.items()}  # several: the seeds are not comparable
     names = dict.fromkeys(name for item in done for name in item.record["results"]["metrics"])
@@ -312,13 +312,13 @@ def _axes(plan: Plan) -> dict[str, list[str]]:
     return {axis: list(values) for axis, values in axes.items()}
 
 
-def _signatures(standings: Sequence[Standing], results: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+def _signatures(statuses: Sequence[CellStatus], results: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """How each metric was measured; more than one signature means that cells are not comparable in it."""
     signatures: dict[str, dict[str, None]] = {}
     for result in results:
         for name, signature in result["signatures"].items():
             signatures.setdefault(name, {})[signature] = None
-    for item in standings:
+    for item in statuses:
         if item.finished and "test" in item.record:
             signatures.setdefault(TEST, {})[item.record["test"]["signature"]] = None
     return {name: list(known) for name, known in signatures.items()}

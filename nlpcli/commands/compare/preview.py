@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from nlpcli.commands.compare.cell_record import state_of
-from nlpcli.commands.compare.cells import Cell, Comparing, make_plan, parameters, pieces
-from nlpcli.commands.compare.run_cells import look
+from nlpcli.commands.compare.cells import Cell, CompareRequest, make_plan, parameters, pieces
+from nlpcli.commands.compare.run_cells import cell_statuses
 from nlpcli.commands.compare.score_test_sets import check_test
 from nlpcli.config.grid import flat
 
 
-def preview(job: Comparing) -> list[dict[str, Any]]:
+def preview(job: CompareRequest) -> list[dict[str, Any]]:
     """For each cell its name, group, what it changes, parameters, FLOPs per token in training, and its state.
 
     Sizes are those with as many pieces as the tokenizer is to have, and without a task's head. FLOPs are
@@ -23,7 +23,7 @@ def preview(job: Comparing) -> list[dict[str, Any]]:
     check_test(plan)
     known = all(cell.config.data.train or cell.config.data.mixture for cell in plan.cells)
     states = (
-        [item.reason or item.state for item in look(plan, strict=False)]
+        [item.reason or item.state for item in cell_statuses(plan, strict=False)]
         if known
         else [state_of(c.folder) for c in plan.cells]
     )

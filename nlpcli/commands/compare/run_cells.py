@@ -21,7 +21,7 @@ from nlpcli.training.interrupts import InterruptsBetweenRuns
 
 
 @dataclass
-class Standing:
+class CellStatus:
     """How a cell stands: its state, the requested settings, what was recorded, and what keeps it from being shown."""
 
     cell: Cell
@@ -40,25 +40,25 @@ class Standing:
         return self.state == FAILED
 
 
-def look(plan: Plan, *, strict: bool = True) -> list[Standing]:
+def cell_statuses(plan: Plan, *, strict: bool = True) -> list[CellStatus]:
     """How all cells stand now.
 
     Raises: NlpcliError when a chosen cell's folder holds another run than the requested one, not to be repeated;
     unless strict is off: then it is reported as the reason why the run does not count.
     """
-    return [_standing(plan, cell, strict and cell.variant.name in plan.chosen) for cell in plan.cells]
+    return [_status(plan, cell, strict and cell.variant.name in plan.chosen) for cell in plan.cells]
 
 
-def _standing(plan: Plan, cell: Cell, strict: bool) -> Standing:
+def _status(plan: Plan, cell: Cell, strict: bool) -> CellStatus:
     requested = records.requested_of(cell)
     if cell.variant.name in plan.repeated:
-        return Standing(cell, NEW, requested)
+        return CellStatus(cell, NEW, requested)
     try:
         state = records.state_of(cell.folder)
     except NlpcliError as error:
         if strict:
             raise
-        return Standing(cell, NEW, requested, reason=error.message)
+        return CellStatus(cell, NEW, requested, reason=error.message)
     record = records.read_record(cell.folder) or {}
     changed = records.differences(cell.folder, requested, record) if record and state != STARTED else []
     if changed and strict:
@@ -68,64 +68,64 @@ def _standing(plan: Plan, cell: Cell, strict: bool) -> Standing:
             hint=f"train it again with --rerun {cell.variant.name}, or choose another --out",
         )
     if changed:
-        return Standing(cell, NEW, requested, reason=f"it was trained with other settings: {changed[0]}")
-    return Standing(cell, state, requested, record, record.get("failed", ""))
+        return CellStatus(cell, NEW, requested, reason=f"it was trained with other settings: {changed[0]}")
+    return CellStatus(cell, state, requested, record, record.get("failed", ""))
 
 
-def run(plan: Plan, standings: list[Standing], listener: Listener) -> None:
-    """Trains what is chosen and not finished; `standings` are brought up to date meanwhile.
+def run(plan: Plan, statuses: list[CellStatus], listener: Listener) -> None:
+    """Trains what is chosen and not finished; `statuses` are brought up to date meanwhile.
 
     A cell that fails is reported, and the others continue. A cell that failed while it trained is not tried again
     unless it is to be repeated.
     """
-    open_ = [item for item in standings if _is_open(plan, item)]
-    for standing in open_:
-        parameters(standing.cell)
+    open_ = [item for item in statuses if _is_open(plan, item)]
+    for status in open_:
+        parameters(status.cell)
     clock = _Clock(plan, len(open_))
     with InterruptsBetweenRuns() as interrupts:
-        for number, standing in enumerate(open_, start=1):
-            listener.note(f"cell {number} of {len(open_)}: {standing.cell.name}{clock.remaining()}")
+        for number, status in enumerate(open_, start=1):
+            listener.note(f"cell {number} of {len(open_)}: {status.cell.name}{clock.remaining()}")
             before = time.perf_counter()
-            _run_cell(plan, standing, standings, listener)
+            _run_cell(plan, status, statuses, listener)
             interrupts.check()
             clock.took(time.perf_counter() - before)
-    _refuse_if_none_began(standings, open_)
-    for standing in standings:
-        _complete(plan, standing, listener)
-    _test_differences(plan, standings, listener)
+    _refuse_if_none_began(statuses, open_)
+    for status in statuses:
+        _complete(plan, status, listener)
+    _test_differences(plan, statuses, listener)
 
 
-def _refuse_if_none_began(standings: list[Standing], tried: list[Standing]) -> None:
+def _refuse_if_none_began(statuses: list[CellStatus], tried: list[CellStatus]) -> None:
     """Raises: the first cell's NlpcliError, when all were refused before they began and there is nothing to show."""
     refused = [item.refused for item in tried if item.refused is not None]
-    if tried and len(refused) == len(tried) and not any(item.finished for item in standings):
+    if tried and len(refused) == len(tried) and not any(item.finished for item in statuses):
         raise refused[0]
 
 
-def _is_open(plan: Plan, standing: Standing) -> bool:
-    return standing.cell.variant.name in plan.chosen and standing.state in (NEW, STARTED, INTERRUPTED)
+def _is_open(plan: Plan, status: CellStatus) -> bool:
+    return status.cell.variant.name in plan.chosen and status.state in (NEW, STARTED, INTERRUPTED)
 
 
-def _run_cell(plan: Plan, standing: Standing, standings: list[Standing], listener: Listener) -> None:
-    cell = standing.cell
-    watching = _Recording(listener, cell, {"requested": standing.requested, "tokenizer": records.tokenizer_key(cell)})
-    shared = [item.cell for item in standings if item.cell is not cell and item.state in (INTERRUPTED, FINISHED)]
+def _run_cell(plan: Plan, status: CellStatus, statuses: list[CellStatus], listener: Listener) -> None:
+    cell = status.cell
+    recording = _Recording(listener, cell, {"requested": status.requested, "tokenizer": records.tokenizer_key(cell)})
+    shared = [item.cell for item in statuses if item.cell is not cell and item.state in (INTERRUPTED, FINISHED)]
     try:
-        _train(cell, standing.state, shared, watching)
+        _train(cell, status.state, shared, recording)
     except (NlpcliError, MemoryError, RuntimeError) as error:
         if not isinstance(error, NlpcliError) and not is_out_of_memory(error):
             raise
         message = error.message if isinstance(error, NlpcliError) else "there is not enough memory"
         hint = f" ({error.hint})" if isinstance(error, NlpcliError) and error.hint else ""
-        standing.state, standing.reason = FAILED, message
-        if isinstance(error, NlpcliError) and not watching.opened_now:
-            standing.refused = error
+        status.state, status.reason = FAILED, message
+        if isinstance(error, NlpcliError) and not recording.opened_now:
+            status.refused = error
         listener.note(f"{cell.name} failed: {message}{hint}")
-        if watching.opened_now:
+        if recording.opened_now:
             _note_failure(cell.folder, message)
         return
-    standing.state, standing.record = FINISHED, records.read_record(cell.folder) or {}
-    _complete(plan, standing, listener)
+    status.state, status.record = FINISHED, records.read_record(cell.folder) or {}
+    _complete(plan, status, listener)
 
 
 def _train(cell: Cell, state: str, shared: list[Cell], listener: Listener) -> None:
@@ -151,11 +151,11 @@ def _note_failure(run: Path, message: str) -> None:
         records.write_record(run, (records.read_record(run) or {}) | {"failed": message})
 
 
-def _complete(plan: Plan, standing: Standing, listener: Listener) -> None:
+def _complete(plan: Plan, status: CellStatus, listener: Listener) -> None:
     """Records the results of a finished cell, and scores it on the test set, unless that was done."""
-    if not standing.finished:
+    if not status.finished:
         return
-    run, record = standing.cell.folder, standing.record
+    run, record = status.cell.folder, status.record
     if "results" not in record:
         record |= {"weights": records.weights_of(run), "results": records.measure(run)}
         records.write_record(run, record)
@@ -168,20 +168,20 @@ def _complete(plan: Plan, standing: Standing, listener: Listener) -> None:
             record["test"]["output"] = records.digest((str(run / OUTPUT),))
         return
     try:
-        scores = score_test(standing.cell, plan.test, listener)
+        scores = score_test(status.cell, plan.test, listener)
         record["test"] = {"text": text, "output": records.digest((str(run / OUTPUT),)), **scores}
     except NlpcliError as error:
-        listener.note(f"{standing.cell.name} was not scored on {plan.test.source}: {error.message}")
+        listener.note(f"{status.cell.name} was not scored on {plan.test.source}: {error.message}")
         return
     records.write_record(run, record)
 
 
-def _test_differences(plan: Plan, standings: list[Standing], listener: Listener) -> None:
+def _test_differences(plan: Plan, statuses: list[CellStatus], listener: Listener) -> None:
     """Records how probable it is by chance that a cell's test score differs from the base's as much.
 
     Of a base with several seeds the largest probability counts: one of its runs may be low or high by luck.
     """
-    tested = [item for item in standings if item.finished and "test" in item.record]
+    tested = [item for item in statuses if item.finished and "test" in item.record]
     bases = [item for item in tested if not item.cell.variant.change]
     mark = [[item.record["test"]["text"], item.record["test"]["output"]] for item in bases]
     new = [item for item in tested if item in bases or item.record["test"].get("base") != mark]

@@ -48,10 +48,10 @@ def score_test(cell: Cell, test: HeldOut, listener: Listener) -> dict[str, Any]:
     from nlpcli.config.files import write_lines
     from nlpcli.data.readers import read_lines
     from nlpcli.evaluation import Resampling
-    from nlpcli.runs.translation import Translating, translate
+    from nlpcli.runs.translation import TranslateRequest, translate
 
     config = cell.config
-    job = Translating(
+    job = TranslateRequest(
         files=(test.source,), model=cell.folder, device=config.training.device, threads=config.training.threads,
         engine="torch",
     )  # fmt: skip

@@ -26,7 +26,7 @@ MOST_TOKENS = 200
 
 
 @dataclass(frozen=True)
-class Generating:
+class GenerateRequest:
     """With what to continue texts, and how.
 
     `model` None: the newest run; `greedy` takes the most probable token each time, otherwise tokens are
@@ -100,7 +100,7 @@ class Continuation:
 class Generator:
     """A language model ready to continue texts. `notify` reports which model was taken, `warn` what was left out."""
 
-    def __init__(self, job: Generating, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> None:
+    def __init__(self, job: GenerateRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> None:
         path = locate(LANGUAGE_MODEL, job.model, notify=notify)
         from nlpcli.models.packed_decoder import packed
         from nlpcli.training.device import prepare

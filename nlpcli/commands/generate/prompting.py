@@ -35,7 +35,7 @@ _AHEAD = 64  # prompts that are composed before the model reads them
 
 
 @dataclass(frozen=True)
-class Prompting:
+class PromptRequest:
     """The prompts, the model, and the number of examples shown.
 
     data: the file whose examples are to be solved, "-" for standard input. examples: where the `shots` examples that
@@ -126,7 +126,7 @@ _BLANK = Answer(None, None, "", 0)
 class Prompter:
     """A model and a template, ready to go through the data once. `notify` and `warn` receive messages for the user."""
 
-    def __init__(self, job: Prompting, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> None:
+    def __init__(self, job: PromptRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self.job, self.notify, self.warn = job, notify, warn
         self.template = read_template(job.template)
         for name in ("text", "text2"):

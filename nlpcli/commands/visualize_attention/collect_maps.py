@@ -7,7 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlpcli.commands.visualize_attention.request import Given, Looking, Opened, Seen, View, not_possible
+from nlpcli.commands.visualize_attention.request import (
+    AttentionInput,
+    AttentionRequest,
+    OpenedModel,
+    RecordedPass,
+    View,
+    not_possible,
+)
 from nlpcli.config.files import real_path
 from nlpcli.config.model_settings import permuting_families
 from nlpcli.errors import NlpcliError
@@ -23,8 +30,12 @@ if TYPE_CHECKING:
 _NAMELESS = ("model", "models", "best", "last", "latest", "final", "checkpoint", "output", "out")
 
 
-def look(
-    job: Looking, texts: Iterable[Given], *, notify: Callable[[str], None], warn: Callable[[str], None]
+def collect_attention(
+    job: AttentionRequest,
+    texts: Iterable[AttentionInput],
+    *,
+    notify: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> Iterator[Attention]:
     """What the model attends to in each text, one after the other, as they come.
 
@@ -32,16 +43,16 @@ def look(
 
     Raises: NlpcliError for a model that can't do what is requested, and for a text that it can't read.
     """
-    looker = None
+    collector = None
     for given in texts:
-        looker = looker or Looker(job, notify=notify, warn=warn)
-        yield looker.look(given)
+        collector = collector or AttentionCollector(job, notify=notify, warn=warn)
+        yield collector.collect(given)
 
 
-class Looker:
+class AttentionCollector:
     """An opened model whose attention is recorded. notify: receives its name if the request names none."""
 
-    def __init__(self, job: Looking, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> None:
+    def __init__(self, job: AttentionRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> None:
         path = Path(job.model) if job.model is not None else _newest(job, notify)
         from nlpcli.runs.finetuning.multi_task_training import choose_part
         from nlpcli.training.device import prepare
@@ -50,10 +61,10 @@ class Looker:
         loaded = open_model(path, str(machine.device))
         info, model = choose_part(loaded.info, loaded.model, job.part)
         loaded = replace(loaded, model=model, info=info)
-        self.opened = Opened(job, loaded, machine.device, warn, _task(info, loaded))
+        self.opened = OpenedModel(job, loaded, machine.device, warn, _task(info, loaded))
         self._read = _reader(self.opened)
 
-    def look(self, given: Given) -> Attention:
+    def collect(self, given: AttentionInput) -> Attention:
         """What the model attends to in one text."""
         import torch
 
@@ -74,7 +85,7 @@ class Looker:
             notes["gradient of"] = f"the {seen.goal_name}"
         return Attention(tuple(sites), _name(self.opened.loaded.path), seen.texts, notes)
 
-    def _check(self, given: Given) -> None:
+    def _check(self, given: AttentionInput) -> None:
         """Raises: NlpcliError for a part of a text that the model has no use for."""
         opened = self.opened
         config = opened.loaded.config
@@ -92,7 +103,7 @@ def _name(path: Path) -> str:
     return "/".join(path.parts[-2:]) if path.name in _NAMELESS else path.name
 
 
-def _newest(job: Looking, notify: Callable[[str], None], root: Path = Path("runs")) -> Path:
+def _newest(job: AttentionRequest, notify: Callable[[str], None], root: Path = Path("runs")) -> Path:
     """The newest run below `root` that can do what is requested."""
     found = newest_model(lambda info: _is_able(info, job), root)
     if found is None:
@@ -100,7 +111,7 @@ def _newest(job: Looking, notify: Callable[[str], None], root: Path = Path("runs
     return found.report("the newest run", notify)
 
 
-def _is_able(info: dict[str, Any], job: Looking) -> bool:
+def _is_able(info: dict[str, Any], job: AttentionRequest) -> bool:
     if job.order is not None and info["model"].get("family") not in permuting_families():
         return False
     return job.memory is None or bool(info["model"].get("memory_length"))
@@ -123,7 +134,7 @@ def _task(info: dict[str, Any], loaded: LoadedModel) -> Any:
     return task
 
 
-def _reader(opened: Opened) -> Callable[[Opened, Given], Seen]:
+def _reader(opened: OpenedModel) -> Callable[[OpenedModel, AttentionInput], RecordedPass]:
     """How this kind of model reads. Raises: NlpcliError for settings that mean nothing to it."""
     from nlpcli.commands.visualize_attention import (
         document_inputs,
@@ -169,7 +180,7 @@ def _site(view: View, weights: list[torch.Tensor], signed: bool) -> Site:
     return Site(view.name, view.title, view.queries, view.keys, arrays, signed=signed)
 
 
-def _times_gradients(seen: Seen, weights: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
+def _times_gradients(seen: RecordedPass, weights: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
     """A ⊙ ∂y/∂A of each layer, y the goal; where y does not depend on A it is zero.
 
     Source: the product is that of Barkan et al. 2021, section 3 (Grad-SAM), and Chefer et al. 2021, eq. 5 ("Generic

@@ -11,7 +11,14 @@ from torch import Tensor
 from nlpcli.attention.hooks import Recorder
 from nlpcli.commands.visualize_attention.encoder_inputs import head_goal, read_texts, texts_of
 from nlpcli.commands.visualize_attention.readable_tokens import Part, side
-from nlpcli.commands.visualize_attention.request import TITLES, Given, Opened, Seen, View, not_possible
+from nlpcli.commands.visualize_attention.request import (
+    TITLES,
+    AttentionInput,
+    OpenedModel,
+    RecordedPass,
+    View,
+    not_possible,
+)
 from nlpcli.models.backbone import SENTENCES, WORDS
 from nlpcli.models.padded_batch import Row, stack
 from nlpcli.tasks.input_layout import Layout
@@ -19,7 +26,7 @@ from nlpcli.visualization.attention_data import Side
 from nlpcli.visualization.capture import capture
 
 
-def read_document(opened: Opened, given: Given) -> Seen:
+def read_document(opened: OpenedModel, given: AttentionInput) -> RecordedPass:
     """Sites: "words", whose queries are sentences, named by their numbers from 1; "sentences", with one query.
 
     Raises: NlpcliError for a model without attention, and for a text without words.
@@ -42,7 +49,7 @@ def read_document(opened: Opened, given: Given) -> Seen:
         View(WORDS, TITLES[WORDS], numbers, words, _first(recorded[WORDS]), lambda weights: beside(weights, sizes)),
         View(SENTENCES, TITLES[SENTENCES], Side(("document",)), numbers, _first(recorded[SENTENCES])),
     ]
-    return Seen(views, texts_of(given), goal=goal, goal_name=goal_name)
+    return RecordedPass(views, texts_of(given), goal=goal, goal_name=goal_name)
 
 
 def _numbers(row: Row) -> list[int]:

@@ -8,7 +8,14 @@ from typing import Any
 import torch
 
 from nlpcli.commands.visualize_attention.readable_tokens import Part, behind_global_tokens, side
-from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, not_possible, truncated, view
+from nlpcli.commands.visualize_attention.request import (
+    AttentionInput,
+    OpenedModel,
+    RecordedPass,
+    not_possible,
+    truncated,
+    view,
+)
 from nlpcli.data.examples import Example
 from nlpcli.errors import unknown
 from nlpcli.models.backbone import OWN
@@ -19,7 +26,7 @@ from nlpcli.visualization.attention_data import Side
 from nlpcli.visualization.capture import capture
 
 
-def read_rows(opened: Opened, given: Given) -> Seen:
+def read_rows(opened: OpenedModel, given: AttentionInput) -> RecordedPass:
     """Sites: "encoder", of XLNet "content", of decoders "decoder"; all three of an encoder-decoder under a head.
 
     The rows of a decoder are the tokens it reads: under a head it predicts no text.
@@ -46,15 +53,15 @@ def read_rows(opened: Opened, given: Given) -> Seen:
         *view("cross", read, tokens, recorded.get("cross", [])),
         *view("decoder" if left_to_right else "content", tokens, tokens, recorded.get(OWN, [])),
     ]
-    return Seen(views, texts_of(given), goal=goal, goal_name=goal_name)
+    return RecordedPass(views, texts_of(given), goal=goal, goal_name=goal_name)
 
 
-def texts_of(given: Given) -> dict[str, str]:
+def texts_of(given: AttentionInput) -> dict[str, str]:
     """What was read, by part."""
     return {"text": given.text} if given.second is None else {"a": given.text, "b": given.second}
 
 
-def laid_out(opened: Opened, given: Given) -> list[Part]:
+def laid_out(opened: OpenedModel, given: AttentionInput) -> list[Part]:
     """One or two texts with the special tokens of the model's layout; long texts are cut, with a warning."""
     tokenizer = opened.loaded.tokenizer
     layout = Layout.of(opened.loaded.config, tokenizer.special, opened.loaded.info)
@@ -69,7 +76,7 @@ def laid_out(opened: Opened, given: Given) -> list[Part]:
     return parts
 
 
-def read_texts(opened: Opened, given: Given, layout: Layout) -> list[Sequence[int]]:
+def read_texts(opened: OpenedModel, given: AttentionInput, layout: Layout) -> list[Sequence[int]]:
     """The ids of one or two texts without special tokens; texts that are too long are cut, with a warning."""
     texts = [given.text] if given.second is None else [given.text, given.second]
     ids = layout.encode(opened.loaded.tokenizer, texts)
@@ -80,7 +87,7 @@ def read_texts(opened: Opened, given: Given, layout: Layout) -> list[Sequence[in
     return cut(ids, room)
 
 
-def rows_of(opened: Opened, parts: list[Part]) -> Rows:
+def rows_of(opened: OpenedModel, parts: list[Part]) -> Rows:
     """What `laid_out` gave, as tensors."""
     config, special = opened.loaded.config, opened.loaded.tokenizer.special
     layout = Layout.of(config, special, opened.loaded.info)
@@ -102,7 +109,7 @@ def _moved(tokens: Side, start: Side) -> Side:
 # --- what is differentiated --------------------------------------------------------------------------------------
 
 
-def _own_goal(opened: Opened, states: torch.Tensor, ids: torch.Tensor, tokens: Side) -> tuple[Any, str]:
+def _own_goal(opened: OpenedModel, states: torch.Tensor, ids: torch.Tensor, tokens: Side) -> tuple[Any, str]:
     """Of a model without a head: the log-probability of the tokens themselves, the special ones not counted."""
     if not opened.job.gradient:
         return None, ""
@@ -114,7 +121,7 @@ def _own_goal(opened: Opened, states: torch.Tensor, ids: torch.Tensor, tokens: S
     return log_probability(logits, ids[0], ordinary(tokens)), "log-probability of the tokens"
 
 
-def head_goal(opened: Opened, output: torch.Tensor, words: Sequence[int]) -> tuple[Any, str]:
+def head_goal(opened: OpenedModel, output: torch.Tensor, words: Sequence[int]) -> tuple[Any, str]:
     """Of what a head gives: the logit of the predicted or chosen label, a score, or the logits of all predictions.
 
     words: the places of tokens that are not special.
@@ -152,7 +159,7 @@ def ordinary(tokens: Side) -> list[int]:
     return [place for place, special in enumerate(tokens.special) if not special]
 
 
-def item_and_answer(opened: Opened, given: Given) -> tuple[Any, list[int]]:
+def item_and_answer(opened: OpenedModel, given: AttentionInput) -> tuple[Any, list[int]]:
     """A text as a text-to-text task puts it, and the ids of the answer that is given, or that the model writes."""
     task = opened.task
     texts = (given.text,) if given.second is None else (given.text, given.second)

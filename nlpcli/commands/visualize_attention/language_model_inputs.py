@@ -12,7 +12,7 @@ import torch
 
 from nlpcli.commands.visualize_attention.encoder_inputs import item_and_answer, log_probability, texts_of
 from nlpcli.commands.visualize_attention.readable_tokens import Part, readable, side
-from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, truncated, view
+from nlpcli.commands.visualize_attention.request import AttentionInput, OpenedModel, RecordedPass, truncated, view
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 from nlpcli.models.backbone import OWN
@@ -23,7 +23,7 @@ from nlpcli.visualization.capture import capture
 MEMORY, TEXT = "memory", "text"
 
 
-def read_stream(opened: Opened, given: Given) -> Seen:
+def read_stream(opened: OpenedModel, given: AttentionInput) -> RecordedPass:
     """A language model on a text. Site: "decoder"."""
     [ids] = opened.loaded.tokenizer.encode([given.text])
     start = text_start(opened.loaded)
@@ -36,7 +36,7 @@ def read_stream(opened: Opened, given: Given) -> Seen:
     return _stream(opened, given, [*([Part(start, special=True)] if start else []), Part(ids)])
 
 
-def read_prompt(opened: Opened, given: Given) -> Seen:
+def read_prompt(opened: OpenedModel, given: AttentionInput) -> RecordedPass:
     """A language model tuned to answer in the stream it reads: a text, and its answer, given or written."""
     item, answer = item_and_answer(opened, given)
     start = len(opened.task.layout.start)
@@ -44,7 +44,7 @@ def read_prompt(opened: Opened, given: Given) -> Seen:
     return _stream(opened, given, [*prompt, Part(answer, False, "target")])
 
 
-def _stream(opened: Opened, given: Given, parts: Sequence[Part]) -> Seen:
+def _stream(opened: OpenedModel, given: AttentionInput, parts: Sequence[Part]) -> RecordedPass:
     tokenizer, model = opened.loaded.tokenizer, opened.body
     memory, before = remembered(opened, given)
     ids = opened.tensor([id_ for part in parts for id_ in part.ids])
@@ -63,7 +63,7 @@ def _stream(opened: Opened, given: Given, parts: Sequence[Part]) -> Seen:
             )
         goal = log_probability(logits[:-1], ids[0, 1:])
     texts = texts_of(given) | memory_text(opened)
-    return Seen(views, texts, goal=goal, goal_name="log-probability of all tokens but the first")
+    return RecordedPass(views, texts, goal=goal, goal_name="log-probability of all tokens but the first")
 
 
 def _following(own: Side, guess: str) -> Side:
@@ -80,7 +80,7 @@ def _following(own: Side, guess: str) -> Side:
 # --- memory ------------------------------------------------------------------------------------------------------
 
 
-def remembered(opened: Opened, given: Given) -> tuple[list[torch.Tensor] | None, Side | None]:
+def remembered(opened: OpenedModel, given: AttentionInput) -> tuple[list[torch.Tensor] | None, Side | None]:
     """What the earlier text has left in the memory of each layer, and its tokens; None where there is none."""
     if opened.job.memory is None:
         return None, None
@@ -99,7 +99,7 @@ def remembered(opened: Opened, given: Given) -> tuple[list[torch.Tensor] | None,
     return memory, side(tokenizer, [Part(ids[-length:], group=MEMORY)])
 
 
-def memory_text(opened: Opened) -> dict[str, str]:
+def memory_text(opened: OpenedModel) -> dict[str, str]:
     """The earlier text, by its part."""
     return {} if opened.job.memory is None else {MEMORY: opened.job.memory}
 

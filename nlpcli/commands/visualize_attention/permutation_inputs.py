@@ -8,13 +8,13 @@ import torch
 from nlpcli.commands.visualize_attention.encoder_inputs import laid_out, log_probability, ordinary, rows_of, texts_of
 from nlpcli.commands.visualize_attention.language_model_inputs import after, memory_text, remembered
 from nlpcli.commands.visualize_attention.readable_tokens import side
-from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, not_possible, view
+from nlpcli.commands.visualize_attention.request import AttentionInput, OpenedModel, RecordedPass, not_possible, view
 from nlpcli.models.backbone import OWN
 from nlpcli.visualization.attention_data import Side
 from nlpcli.visualization.capture import capture
 
 
-def read_in_order(opened: Opened, given: Given) -> Seen:
+def read_in_order(opened: OpenedModel, given: AttentionInput) -> RecordedPass:
     """Sites: "content" and "query".
 
     A row of the query stream predicts the token that names it, out of those before it in the order; the content stream
@@ -43,7 +43,7 @@ def read_in_order(opened: Opened, given: Given) -> Seen:
         content = view("content", own, keys, recorded[OWN])
     notes = {"order": " ".join(own.tokens[place] for place in np.argsort(rank))}
     texts = texts_of(given) | memory_text(opened)
-    return Seen([*content, *query], texts, notes, goal, "log-probability of the tokens in this order")
+    return RecordedPass([*content, *query], texts, notes, goal, "log-probability of the tokens in this order")
 
 
 def ranks(tokens: Side, order: str, seed: int) -> np.ndarray:
@@ -55,7 +55,7 @@ def ranks(tokens: Side, order: str, seed: int) -> np.ndarray:
     return np.argsort(np.concatenate([drawn, special]))
 
 
-def read_after_memory(opened: Opened, given: Given) -> Seen:
+def read_after_memory(opened: OpenedModel, given: AttentionInput) -> RecordedPass:
     """The content stream after an earlier text. Site: "content"."""
     if opened.job.gradient:
         raise not_possible(opened, "gradient times attention", "only the query stream predicts tokens", "add --order")
@@ -65,4 +65,4 @@ def read_after_memory(opened: Opened, given: Given) -> Seen:
     rows = rows_of(opened, parts)
     with capture(opened.body) as recorded:
         opened.body.hidden(rows.ids, memory, segments=rows.segments)
-    return Seen(view("content", own, keys, recorded[OWN]), texts_of(given) | memory_text(opened))
+    return RecordedPass(view("content", own, keys, recorded[OWN]), texts_of(given) | memory_text(opened))

@@ -24,7 +24,7 @@ ORDERS = ("left-to-right", "random")
 
 
 @dataclass(frozen=True)
-class Looking:
+class AttentionRequest:
     """The model whose attention is recorded, and how it reads.
 
     model: a folder; None: the newest run that can do what is requested. memory: an earlier text that a model with
@@ -53,7 +53,7 @@ class Looking:
 
 
 @dataclass(frozen=True)
-class Given:
+class AttentionInput:
     """A text to read. second: the second one of a pair. target: what an encoder-decoder is to write; None: what it
     writes by itself. place: names the text in messages (`<stdin>:3`); line: its number in a file, from 1."""
 
@@ -65,10 +65,10 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedModel:
     """An opened model. task: its fine-tuning task, if inputs depend on it; warn: receives a message for a cut text."""
 
-    job: Looking
+    job: AttentionRequest
     loaded: LoadedModel
     device: torch.device
     warn: Callable[[str], None]
@@ -123,7 +123,7 @@ class View:
 
 
 @dataclass
-class Seen:
+class RecordedPass:
     """What a pass left. goal: a number, to be differentiated by the weights; goal_name: what it is, in words."""
 
     views: list[View]
@@ -151,7 +151,7 @@ def view(name: str, queries: Side, keys: Side, recorders: Sequence[Recorder], *,
     return [View(name, TITLES[name], queries, keys, weights)] if weights else []
 
 
-def not_possible(opened: Opened, what: str, why: str, hint: str | None = None) -> NlpcliError:
+def not_possible(opened: OpenedModel, what: str, why: str, hint: str | None = None) -> NlpcliError:
     """The error for a request `what` that is meaningless for this model."""
     return NlpcliError(f"{what} is not possible with {opened.loaded.path}, because {why}", hint=hint)
 

@@ -16,7 +16,7 @@ _OWN = ("encoder", "source-encoder", "decoder", "content")
 
 
 @dataclass(frozen=True)
-class Showing:
+class AttentionSelection:
     """sites, layers, heads: those to show, () for all or for what `few` chooses. words: subwords merged to words;
     special: whether special tokens are shown; average: over one of AVERAGES; rollout: see `transformations.rollout`.
 
@@ -42,7 +42,7 @@ class Showing:
             )
 
 
-def select(attention: Attention, showing: Showing, *, few: bool) -> Attention:
+def select(attention: Attention, selection: AttentionSelection, *, few: bool) -> Attention:
     """The part of an attention that is drawn.
 
     few: where nothing was chosen, one matrix of each site instead of all of them, and of an encoder-decoder the
@@ -50,35 +50,35 @@ def select(attention: Attention, showing: Showing, *, few: bool) -> Attention:
 
     Raises: NlpcliError for a site, layer or head that isn't there, and a rollout of what has none.
     """
-    chosen = transformations.select(attention, showing.sites or None)
-    if few and not showing.sites and any(site.name == "cross" for site in chosen.sites) and not showing.rollout:
+    chosen = transformations.select(attention, selection.sites or None)
+    if few and not selection.sites and any(site.name == "cross" for site in chosen.sites) and not selection.rollout:
         chosen = transformations.select(chosen, ("cross",))
-    if showing.rollout:
-        chosen = _rolled_out(chosen, required=bool(showing.sites))
-    chosen = transformations.select(chosen, None, showing.layers or None, showing.heads or None)
+    if selection.rollout:
+        chosen = _rolled_out(chosen, required=bool(selection.sites))
+    chosen = transformations.select(chosen, None, selection.layers or None, selection.heads or None)
     if few:
         gradient = "gradient of" in attention.notes
-        chosen = replace(chosen, sites=tuple(few_of(site, showing, gradient=gradient) for site in chosen.sites))
-    if not showing.special:
+        chosen = replace(chosen, sites=tuple(few_of(site, selection, gradient=gradient) for site in chosen.sites))
+    if not selection.special:
         chosen = transformations.without_special(chosen)
-    if showing.words:
+    if selection.words:
         chosen = transformations.merge_words(chosen)
-    return chosen if showing.average is None else transformations.average(chosen, showing.average)
+    return chosen if selection.average is None else transformations.average(chosen, selection.average)
 
 
-def few_of(site: Site, showing: Showing, *, gradient: bool = False) -> Site:
+def few_of(site: Site, selection: AttentionSelection, *, gradient: bool = False) -> Site:
     """One matrix of a site, unless more were chosen: of the last layer, the mean over heads.
 
     Of the cross-attention it is the last layer but one, which aligns best (Garg et al. 2019); of gradients, which are
     spread over the layers, the mean of all.
     """
-    if not showing.layers and showing.average not in ("layers", "both"):
+    if not selection.layers and selection.average not in ("layers", "both"):
         if gradient:
             site = _mean(site, "layers")
         else:
             place = max(len(site.layers) - 2, 0) if site.name == "cross" else -1
             site = transformations.select(Attention((site,)), layers=(site.layers[place],)).sites[0]
-    if not showing.heads and showing.average is None and len(site.heads) > 1:
+    if not selection.heads and selection.average is None and len(site.heads) > 1:
         return _mean(site, "heads")
     return site
 
@@ -106,21 +106,21 @@ def _rollout(site: Site) -> Site:
     return transformations.rollout(site)
 
 
-def has_chosen(attention: Attention, shown: Attention, showing: Showing) -> bool:
-    """Whether something of an attention is not shown without having been left out by `showing`."""
+def has_chosen(attention: Attention, shown: Attention, selection: AttentionSelection) -> bool:
+    """Whether something of an attention is not shown without having been left out by `selection`."""
     whole = [(site, attention.site(site.name)) for site in shown.sites]
     layers = (
-        showing.layers
-        or showing.average in ("layers", "both")
+        selection.layers
+        or selection.average in ("layers", "both")
         or all(len(site.layers) == len(all_of.layers) for site, all_of in whole)
     )
     heads = (
-        showing.heads
-        or showing.average is not None
-        or showing.rollout
+        selection.heads
+        or selection.average is not None
+        or selection.rollout
         or all(len(site.heads) == len(all_of.heads) for site, all_of in whole)
     )
-    sites = showing.sites or len(shown.sites) == len(attention.sites)
+    sites = selection.sites or len(shown.sites) == len(attention.sites)
     return not (layers and heads and sites)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nlpcli.commands.visualize_attention.request import Given
+from nlpcli.commands.visualize_attention.request import AttentionInput
 from nlpcli.config.counting import counted
 from nlpcli.config.files import write_atomic
 from nlpcli.data.open_text import STDIN, check_opens, display_name
@@ -40,7 +40,7 @@ class Texts:
         if self.target_file is not None:
             check_opens(self.target_file)
 
-    def read(self, *, warn: Callable[[str], None]) -> Iterator[Given]:
+    def read(self, *, warn: Callable[[str], None]) -> Iterator[AttentionInput]:
         """Each text with its target. Blank texts are left out; `warn` receives a message.
 
         Raises: NlpcliError where there are more texts than targets, or fewer, after all before it were given.
@@ -68,7 +68,7 @@ class Texts:
             if blank(text):
                 warn(f"{place}: the text is blank and was skipped")
                 continue
-            yield Given(text, second, target, place, None if self.texts else number)
+            yield AttentionInput(text, second, target, place, None if self.texts else number)
         if targets is not None and next(targets, None) is not None:
             raise NlpcliError(f"{self.target_file}: the file has more lines than there are texts ({number:,})")
 

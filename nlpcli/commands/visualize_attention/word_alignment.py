@@ -19,7 +19,7 @@ from nlpcli.runs.open_model import open_model
 if TYPE_CHECKING:
     import numpy as np
 
-    from nlpcli.decoding.aligner import Aligner, Look, Pair
+    from nlpcli.decoding.aligner import Aligner, Pair, WeightSelector
     from nlpcli.decoding.alignment_symmetrization import Links
     from nlpcli.decoding.translation_model import TranslationModel
     from nlpcli.models.alignment_head import AlignmentHead
@@ -36,7 +36,7 @@ _LONGEST = 16_384  # bytes of a line; the weights of a pair grow with the produc
 
 
 @dataclass(frozen=True)
-class Aligning:
+class AlignmentRequest:
     """Which texts are aligned, with what, and how.
 
     target: a file with the translation of each line of `sources`; "-" is standard input, for one of them. model: None
@@ -98,7 +98,7 @@ def parse_layer(text: str | None) -> Layer:
     )
 
 
-def align(job: Aligning, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> Iterator[list[str]]:
+def align(job: AlignmentRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]) -> Iterator[list[str]]:
     """The links of each pair of lines as `0-0 1-2`, in order and in the portions in which they are ready.
 
     source word - target word, from 0, as white space separates them; a pair with a blank line has none.
@@ -114,9 +114,11 @@ def align(job: Aligning, *, notify: Callable[[str], None], warn: Callable[[str],
         directions.append(replace(_direction(job, job.reverse, notify=notify, warn=warn), backwards=True))
     windows = _windows(_read_pairs(job))
     first = next(windows, [])
-    looks = _looks(job, directions, first, notify=notify)
+    selectors = _selectors(job, directions, first, notify=notify)
     for window in chain([first], windows):
-        found = [direction.shares(window, [look])[0] for direction, look in zip(directions, looks, strict=True)]
+        found = [
+            direction.shares(window, [selector])[0] for direction, selector in zip(directions, selectors, strict=True)
+        ]
         yield [pharaoh(sorted(links)) for links in _combined(job, found)]
 
 
@@ -131,12 +133,12 @@ class _Direction:
     head: AlignmentHead | None = None
     backwards: bool = False
 
-    def shares(self, pairs: Sequence[Pair], looks: Sequence[Look]) -> list[list[np.ndarray]]:
+    def shares(self, pairs: Sequence[Pair], selectors: Sequence[WeightSelector]) -> list[list[np.ndarray]]:
         """As those of the aligner; backwards the columns sum to 1."""
         if not self.backwards:
-            return self.aligner.shares(pairs, looks)
+            return self.aligner.shares(pairs, selectors)
         exchanged = [replace(pair, source=pair.target, target=pair.source) for pair in pairs]
-        return [[array.T for array in of_look] for of_look in self.aligner.shares(exchanged, looks)]
+        return [[array.T for array in of_selector] for of_selector in self.aligner.shares(exchanged, selectors)]
 
     def links(self, array: np.ndarray) -> Links:
         """Those of the words that the model writes."""
@@ -145,7 +147,7 @@ class _Direction:
         return links_of_sources(array) if self.backwards else links_of_targets(array)
 
 
-def _combined(job: Aligning, found: list[list[np.ndarray]]) -> Iterator[Links]:
+def _combined(job: AlignmentRequest, found: list[list[np.ndarray]]) -> Iterator[Links]:
     from nlpcli.decoding.alignment_symmetrization import agreed, links_of_sources, links_of_targets, symmetrised
 
     method = job.method or (ARGMAX if job.reverse is None else DEFAULT_METHOD)
@@ -156,7 +158,7 @@ def _combined(job: Aligning, found: list[list[np.ndarray]]) -> Iterator[Links]:
 
 
 def _direction(
-    job: Aligning, model: Path | None, *, notify: Callable[[str], None], warn: Callable[[str], None]
+    job: AlignmentRequest, model: Path | None, *, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> _Direction:
     from nlpcli.decoding.aligner import Aligner, AlignerSettings
     from nlpcli.models.alignment_head import AlignmentHead
@@ -179,37 +181,39 @@ def _direction(
     return _Direction(aligner, AlignmentHead.of(loaded.info))
 
 
-# --- where to look -----------------------------------------------------------------------------------------------
+# --- weights of the alignment ------------------------------------------------------------------------------------
 
 
-def _looks(
-    job: Aligning, directions: Sequence[_Direction], pairs: Sequence[Pair], *, notify: Callable[[str], None]
-) -> list[Look]:
-    from nlpcli.decoding.aligner import Look
+def _selectors(
+    job: AlignmentRequest, directions: Sequence[_Direction], pairs: Sequence[Pair], *, notify: Callable[[str], None]
+) -> list[WeightSelector]:
+    from nlpcli.decoding.aligner import WeightSelector
 
     if isinstance(job.layer, str):  # AUTO
         return _agreeing(job, directions, pairs, notify=notify)
     layers = job.layer if isinstance(job.layer, tuple) else (job.layer,) * len(directions)
     chosen = job.gradient or job.layer is not None or job.step is not None
     return [
-        Look(layer, job.step or STEPS[0], job.gradient) if chosen or direction.head is None else Look.at(direction.head)
+        WeightSelector(layer, job.step or STEPS[0], job.gradient)
+        if chosen or direction.head is None
+        else WeightSelector.at(direction.head)
         for direction, layer in zip(directions, layers, strict=True)
     ]
 
 
 def _agreeing(
-    job: Aligning, directions: Sequence[_Direction], pairs: Sequence[Pair], *, notify: Callable[[str], None]
-) -> list[Look]:
+    job: AlignmentRequest, directions: Sequence[_Direction], pairs: Sequence[Pair], *, notify: Callable[[str], None]
+) -> list[WeightSelector]:
     """The layers which agree best, of all pairs of layers (Chen et al. 2020)."""
-    from nlpcli.decoding.aligner import Look
+    from nlpcli.decoding.aligner import WeightSelector
     from nlpcli.decoding.alignment_symmetrization import agreement
     from nlpcli.decoding.cross_attention import cross_attentions
 
-    looks, found = [], []
+    selectors, found = [], []
     for direction in directions:
         depth = len(cross_attentions(direction.aligner.model))
-        looks.append([Look(layer, job.step or STEPS[0], job.gradient) for layer in range(1, depth + 1)])
-        found.append([[*map(direction.links, arrays)] for arrays in direction.shares(pairs, looks[-1])])
+        selectors.append([WeightSelector(layer, job.step or STEPS[0], job.gradient) for layer in range(1, depth + 1)])
+        found.append([[*map(direction.links, arrays)] for arrays in direction.shares(pairs, selectors[-1])])
     values = {
         (i, j): agreement(forward, backward)
         for i, forward in enumerate(found[0])
@@ -220,13 +224,13 @@ def _agreeing(
         f"layers: {i + 1} of the model and {j + 1} of the reverse model, which agree best "
         f"({100 * values[i, j]:.1f} % of the links of {counted(len(pairs), 'pair')})"
     )
-    return [looks[0][i], looks[1][j]]
+    return [selectors[0][i], selectors[1][j]]
 
 
 # --- input -------------------------------------------------------------------------------------------------------
 
 
-def _read_pairs(job: Aligning) -> Iterator[Pair]:
+def _read_pairs(job: AlignmentRequest) -> Iterator[Pair]:
     """Each line of the sources with its line of the target. Raises: NlpcliError where their numbers differ."""
     from nlpcli.decoding.aligner import Pair
 

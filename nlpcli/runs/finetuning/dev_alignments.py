@@ -99,14 +99,14 @@ class DevAlignments:
         return cls(task, task.guided.head, config, device)
 
     def __call__(self, model: EncoderDecoder) -> dict[str, float]:
-        from nlpcli.decoding.aligner import Aligner, Look, Pair
+        from nlpcli.decoding.aligner import Aligner, Pair, WeightSelector
         from nlpcli.decoding.alignment_symmetrization import links_of_targets
         from nlpcli.evaluation.alignment_error_rate import Links
 
         source, target = self.task.tokenizers
         aligner = Aligner(model, target, self.settings, device=self.device, source_tokenizer=source)
         pairs = [Pair(*pair) for pair in self.texts]
-        [shares] = aligner.shares(pairs, [Look.at(self.head)])
+        [shares] = aligner.shares(pairs, [WeightSelector.at(self.head)])
         found = [links_of_targets(weights) for weights in shares]
         score = self.metric.corpus([Links(links, links) for links in found], [self.reference])
         self.signatures["aer"] = score.signature

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from nlpcli.data.examples import Columns
     from nlpcli.evaluation import Resampling, Score
-    from nlpcli.tasks.supervised_objective import Supervised
+    from nlpcli.tasks.supervised_objective import SupervisedObjective
     from nlpcli.tasks.task import Context, Task
     from nlpcli.tasks.text_to_text import TextToText
     from nlpcli.training.training_loop_types import Outcome
@@ -142,14 +142,14 @@ def _checked_task(
     return task
 
 
-def _objective(task: Task, examples: list[Any], config: RunConfig) -> Supervised:
+def _objective(task: Task, examples: list[Any], config: RunConfig) -> SupervisedObjective:
     """The training examples, encoded, in batches; balanced by their labels where that is configured."""
-    from nlpcli.tasks.supervised_objective import Supervised
+    from nlpcli.tasks.supervised_objective import SupervisedObjective
 
     items = task.encode(examples)
     prepare_generation(task, config)
     classes = [e.label for e, group in zip(examples, items, strict=True) for _ in group]
-    return Supervised(
+    return SupervisedObjective(
         task,
         [item for group in items for item in group],
         batch_size=config.training.batch_size,

@@ -22,8 +22,8 @@ from nlpcli.runs.training_request import Listener, Request
 if TYPE_CHECKING:
     from nlpcli.data.examples import Example
     from nlpcli.evaluation import Score
-    from nlpcli.runs.task_evaluation import Evaluating
-    from nlpcli.runs.task_model import Applied
+    from nlpcli.runs.task_evaluation import EvaluateRequest
+    from nlpcli.runs.task_model import TaskModel
 
 MAX_LENGTH = 256
 """The most tokens of an example of SuperGLUE and Russian SuperGLUE, which have paragraphs, unless set otherwise."""
@@ -119,7 +119,7 @@ class SuiteReport:
 
 def evaluate_suite(
     name: str,
-    job: Evaluating,
+    job: EvaluateRequest,
     *,
     only: Sequence[str] = (),
     predictions: Path | None = None,
@@ -204,7 +204,7 @@ def find_model(root: Path, task: SuiteTask, *, only: Sequence[SuiteTask]) -> Pat
     return below.get(squashed(task.name)) or below.get(_STAND_INS.get(task.name, ""))
 
 
-def predict_all(applied: Applied, examples: Sequence[Example], job: Evaluating) -> list[dict[str, Any]]:
+def predict_all(applied: TaskModel, examples: Sequence[Example], job: EvaluateRequest) -> list[dict[str, Any]]:
     """The predictions for examples, encoded a window at a time."""
     from nlpcli.runs.task_model import WINDOW
 
@@ -215,7 +215,7 @@ def predict_all(applied: Applied, examples: Sequence[Example], job: Evaluating) 
     ]
 
 
-def _open(model: Path, task: SuiteTask, job: Evaluating) -> Applied:
+def _open(model: Path, task: SuiteTask, job: EvaluateRequest) -> TaskModel:
     from nlpcli.runs.find_model import locate_task
     from nlpcli.runs.task_model import open_task
 
@@ -229,7 +229,7 @@ def _open(model: Path, task: SuiteTask, job: Evaluating) -> Applied:
     return applied
 
 
-def _measure(found: FoundTask, applied: Applied, job: Evaluating, warn: Callable[[str], None]) -> TaskResult:
+def _measure(found: FoundTask, applied: TaskModel, job: EvaluateRequest, warn: Callable[[str], None]) -> TaskResult:
     from nlpcli.runs.finetuning.example_reading import warn_unknown_labels
 
     examples, parts = read_dev(found)
@@ -255,7 +255,7 @@ def _lacks(wanted: bool, found: FoundTask | None, model: Path | None) -> str:
     return "no dev data" if "dev" not in found.files else "" if model else "no model"
 
 
-def _warn_unused(job: Evaluating, warn: Callable[[str], None]) -> None:
+def _warn_unused(job: EvaluateRequest, warn: Callable[[str], None]) -> None:
     unused = [f"--{name}" for name, value in job.columns.items() if value]
     unused += [f"--{name}" for name in ("worst", "confusion") if getattr(job, name)]
     if job.format != "auto":

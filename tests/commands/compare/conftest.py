@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nlpcli.commands.compare import Comparing
+from nlpcli.commands.compare import CompareRequest
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 NUMBERS = ["null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"]
@@ -69,9 +69,9 @@ def job(tmp_path, monkeypatch):
         for name, part in (("train", lines[::5]), ("dev", lines[1::90]), ("test", lines[2::90])):
             Path(f"{name}.{side}").write_text("".join(f"{line}\n" for line in part), encoding="utf-8")
 
-    def make(text: str = ROWS, **more) -> Comparing:
+    def make(text: str = ROWS, **more) -> CompareRequest:
         Path("grid.yaml").write_text(text if "base:" in text else BASE + text, encoding="utf-8")
         files = {"train": ("train.en", "train.de"), "dev": ("dev.en", "dev.de")}
-        return Comparing(Path("grid.yaml"), **files | more)
+        return CompareRequest(Path("grid.yaml"), **files | more)
 
     return make

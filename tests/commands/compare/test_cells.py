@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nlpcli.commands.compare import Comparing, make_plan, preview
+from nlpcli.commands.compare import CompareRequest, make_plan, preview
 from nlpcli.commands.compare.cells import parameters
 from nlpcli.errors import NlpcliError
 
@@ -118,7 +118,7 @@ def test_a_preview_needs_no_data_and_reports_sizes_and_operations(job):
 
 def test_the_committed_grid_is_table_3_of_the_transformer_paper_at_a_quarter_of_its_widths():
     grid = Path(__file__).parents[3] / "benchmarks" / "multi30k" / "table3.yaml"
-    cells = {cell.name: cell for cell in make_plan(Comparing(grid)).cells if "seed" not in cell.name}
+    cells = {cell.name: cell for cell in make_plan(CompareRequest(grid)).cells if "seed" not in cell.name}
     assert "".join(sorted({cell.variant.group for cell in cells.values()})) == "ABCDE"
     for name, cell in cells.items():
         model, base = cell.config.model, cells["base"].config.model

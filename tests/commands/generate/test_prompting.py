@@ -11,7 +11,7 @@ from model_settings import of_family
 from nlpcli.commands.generate.prompt_data import read_records
 from nlpcli.commands.generate.prompt_layout import Demonstrations
 from nlpcli.commands.generate.prompt_template import Case, Record, read_template
-from nlpcli.commands.generate.prompting import Prompter, Prompting
+from nlpcli.commands.generate.prompting import Prompter, PromptRequest
 from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.data.columns import Columns
 from nlpcli.errors import NlpcliError
@@ -71,7 +71,7 @@ def solve(write):
         messages: list[str] = []
         if "examples" in settings:
             settings["examples"] = str(write("train.tsv", settings["examples"]))
-        job = Prompting(write("task.yaml", template), str(write(name, data)), model, device="cpu", **settings)
+        job = PromptRequest(write("task.yaml", template), str(write(name, data)), model, device="cpu", **settings)
         prompter = Prompter(job, notify=messages.append, warn=messages.append)
         answers = [answer for portion in prompter.answers() for answer in portion]
         return answers, prompter.scores(), messages
@@ -250,7 +250,7 @@ def test_examples_without_a_label_are_answered_and_not_measured(model, solve, to
 
 def test_answers_before_a_bad_line_are_given(model, write, tokenizer):
     data = write("dev.tsv", FILMS + "x\tgood\n")
-    prompter = Prompter(Prompting(write("t.yaml", REVIEWS), str(data), model(tokenizer)), notify=print, warn=print)
+    prompter = Prompter(PromptRequest(write("t.yaml", REVIEWS), str(data), model(tokenizer)), notify=print, warn=print)
     portions = prompter.answers()
     assert len(next(portions)) == 3
     with pytest.raises(NlpcliError, match=r"dev.tsv:5: the label 'good' is not one of pos, neg"):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from model_settings import of_family
 
-from nlpcli.commands.visualize_attention.collect_maps import look
-from nlpcli.commands.visualize_attention.request import Given, Looking
+from nlpcli.commands.visualize_attention.collect_maps import collect_attention
+from nlpcli.commands.visualize_attention.request import AttentionInput, AttentionRequest
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import save_model
 from nlpcli.text import train_tokenizer
@@ -47,17 +47,19 @@ def write_model(tmp_path_factory):
 
 @pytest.fixture
 def messages():
-    """The messages and warnings of `look`."""
+    """The messages and warnings of `collect_attention`."""
     return []
 
 
 @pytest.fixture
 def see(messages):
-    """`see(path, text or Given, **settings of Looking)`: the one attention."""
+    """`see(path, text or AttentionInput, **settings of AttentionRequest)`: the one attention."""
 
     def call(path, given, **settings):
-        given = given if isinstance(given, Given) else Given(given)
-        [found] = look(Looking(path, device="cpu", **settings), [given], notify=messages.append, warn=messages.append)
+        given = given if isinstance(given, AttentionInput) else AttentionInput(given)
+        [found] = collect_attention(
+            AttentionRequest(path, device="cpu", **settings), [given], notify=messages.append, warn=messages.append
+        )
         return found
 
     return call

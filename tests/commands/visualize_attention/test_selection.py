@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nlpcli.commands.visualize_attention.selection import Showing, describe_selection, has_chosen, mean_numbers, select
+from nlpcli.commands.visualize_attention.selection import (
+    AttentionSelection,
+    describe_selection,
+    has_chosen,
+    mean_numbers,
+    select,
+)
 from nlpcli.errors import NlpcliError
 from nlpcli.visualization.attention_data import Attention, Side, Site
 from nlpcli.visualization.transformations import HeadNumbers
@@ -31,7 +37,7 @@ def shapes(attention):
 
 
 @pytest.mark.parametrize(
-    ("showing", "expected"),
+    ("selection", "expected"),
     [
         ({}, [("cross", (3,), ("mean",))]),
         ({"heads": (2,)}, [("cross", (3,), (2,))]),
@@ -45,42 +51,46 @@ def shapes(attention):
         ({"rollout": True, "layers": (2,)}, [("encoder", (2,), ("rollout",)), ("decoder", (2,), ("rollout",))]),
     ],
 )  # fmt: skip
-def test_one_matrix_of_a_site_is_shown_where_nothing_else_is_chosen(showing, expected):
-    assert shapes(select(TRANSLATOR, Showing(**showing), few=True)) == expected
+def test_one_matrix_of_a_site_is_shown_where_nothing_else_is_chosen(selection, expected):
+    assert shapes(select(TRANSLATOR, AttentionSelection(**selection), few=True)) == expected
 
 
 def test_all_is_shown_where_a_form_has_room_for_it():
-    assert shapes(select(TRANSLATOR, Showing(), few=False)) == shapes(TRANSLATOR)
-    assert shapes(select(TRANSLATOR, Showing(rollout=True), few=False))[1] == ("decoder", (1, 2, 3, 4), ("rollout",))
+    assert shapes(select(TRANSLATOR, AttentionSelection(), few=False)) == shapes(TRANSLATOR)
+    assert shapes(select(TRANSLATOR, AttentionSelection(rollout=True), few=False))[1] == (
+        "decoder",
+        (1, 2, 3, 4),
+        ("rollout",),
+    )
 
 
 def test_a_model_of_one_layer_aligns_with_it():
     attention = Attention((site("cross", layers=1, m=5),))
-    assert shapes(select(attention, Showing(), few=True)) == [("cross", (1,), ("mean",))]
+    assert shapes(select(attention, AttentionSelection(), few=True)) == [("cross", (1,), ("mean",))]
 
 
 def test_the_matrix_shown_is_the_mean_of_its_heads():
-    [one] = select(TRANSLATOR, Showing(), few=True).sites
+    [one] = select(TRANSLATOR, AttentionSelection(), few=True).sites
     assert np.allclose(one.weights[0][0], TRANSLATOR.site("cross").weights[2].mean(0))
 
 
 def test_gradients_are_shown_as_the_mean_of_all_layers():
     attention = Attention((site("encoder", signed=True),), notes={"gradient of": "the logit"})
-    [one] = select(attention, Showing(), few=True).sites
+    [one] = select(attention, AttentionSelection(), few=True).sites
     assert (one.layers, one.heads, one.signed) == (("mean",), ("mean",), True)
     assert np.allclose(one.weights[0][0], np.mean(attention.sites[0].weights, axis=(0, 1)))
     with pytest.raises(NlpcliError, match="rollout needs"):
-        select(attention, Showing(rollout=True), few=True)
+        select(attention, AttentionSelection(rollout=True), few=True)
 
 
 def test_weights_that_may_be_negative_are_shown_of_the_last_layer_as_others_are():
-    [one] = select(Attention((site("encoder", signed=True),)), Showing(), few=True).sites
+    [one] = select(Attention((site("encoder", signed=True),)), AttentionSelection(), few=True).sites
     assert (one.layers, one.heads) == ((4,), ("mean",))
 
 
 def test_what_is_shown_is_told():
-    def said(**showing):
-        return describe_selection(TRANSLATOR, select(TRANSLATOR, Showing(**showing), few=True))
+    def said(**selection):
+        return describe_selection(TRANSLATOR, select(TRANSLATOR, AttentionSelection(**selection), few=True))
 
     assert said() == "Cross, layer 3 of 4, mean of 3 heads"
     assert said(layers=(1, 2), heads=(3,)) == "Cross, layers 1, 2 of 4, head 3 of 3"
@@ -89,7 +99,7 @@ def test_what_is_shown_is_told():
 
 
 @pytest.mark.parametrize(
-    ("showing", "expected"),
+    ("selection", "expected"),
     [
         ({}, True),
         ({"sites": ("encoder",), "layers": (1,)}, True),
@@ -100,8 +110,8 @@ def test_what_is_shown_is_told():
         ({"rollout": True, "sites": ("encoder",), "layers": (2,)}, False),
     ],
 )
-def test_it_is_known_whether_the_program_made_a_choice(showing, expected):
-    settings = Showing(**showing)
+def test_it_is_known_whether_the_program_made_a_choice(selection, expected):
+    settings = AttentionSelection(**selection)
     assert has_chosen(TRANSLATOR, select(TRANSLATOR, settings, few=True), settings) is expected
 
 
@@ -117,4 +127,4 @@ def test_means_over_texts_leave_out_those_without_a_number():
 def test_settings_that_exclude_each_other_are_refused():
     for wrong in ({"average": "word"}, {"rollout": True, "heads": (1,)}, {"rollout": True, "average": "heads"}):
         with pytest.raises(NlpcliError):
-            Showing(**wrong)
+            AttentionSelection(**wrong)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from nlpcli.commands.visualize_attention import word_alignment
-from nlpcli.commands.visualize_attention.word_alignment import METHODS, Aligning, align, parse_layer
+from nlpcli.commands.visualize_attention.word_alignment import METHODS, AlignmentRequest, align, parse_layer
 from nlpcli.config.transformer_settings import TransformerConfig
-from nlpcli.decoding.aligner import Aligner, Look, Pair
+from nlpcli.decoding.aligner import Aligner, Pair, WeightSelector
 from nlpcli.decoding.alignment_symmetrization import (
     agreed,
     agreement,
@@ -64,7 +64,7 @@ def files(tmp_path):
 
 def aligned(files, **options):
     messages = []
-    job = Aligning(target=files[1], sources=(files[0],), device="cpu", **options)
+    job = AlignmentRequest(target=files[1], sources=(files[0],), device="cpu", **options)
     lines = [line for portion in align(job, notify=messages.append, warn=messages.append) for line in portion]
     return lines, messages
 
@@ -129,7 +129,9 @@ def test_two_models_are_combined_by_the_product_of_their_shares(models, files, t
     deen, ende = (Aligner(load_model(path, "cpu").model, tokenizer) for path in models)
     texts = [Pair(source, target) for source, target in zip(GERMAN, ENGLISH, strict=True)]
     back = [Pair(pair.target, pair.source) for pair in texts]
-    for some, others, line in zip(deen.shares(texts, [Look()])[0], ende.shares(back, [Look()])[0], both, strict=True):
+    for some, others, line in zip(
+        deen.shares(texts, [WeightSelector()])[0], ende.shares(back, [WeightSelector()])[0], both, strict=True
+    ):
         weights = agreed(some, others.T)
         links = links_of_targets(weights)
         assert pairs(line) == (links if method == "argmax" else symmetrised(links, links_of_sources(weights), method))
@@ -168,13 +170,13 @@ def test_either_side_may_be_standard_input_and_sources_follow_one_another(models
         assert aligned([*files[:side], "-", *files[side + 1 :]], model=models[0])[0] == lines
     (tmp_path / "first").write_text("\n".join(GERMAN[:3]) + "\n")
     (tmp_path / "rest").write_text("\n".join(GERMAN[3:]) + "\n")
-    job = Aligning(files[1], (str(tmp_path / "first"), str(tmp_path / "rest")), models[0], device="cpu")
+    job = AlignmentRequest(files[1], (str(tmp_path / "first"), str(tmp_path / "rest")), models[0], device="cpu")
     assert [line for portion in align(job, notify=print, warn=print) for line in portion] == lines
 
 
 def test_lines_before_an_error_are_given(models, files, tmp_path):
     (tmp_path / "short").write_text("a man runs\n\n")
-    job = Aligning(str(tmp_path / "short"), (files[0],), models[0], device="cpu")
+    job = AlignmentRequest(str(tmp_path / "short"), (files[0],), models[0], device="cpu")
     portions = align(job, notify=print, warn=print)
     assert len(next(portions)) == 2
     with pytest.raises(NlpcliError, match=r"de:3: .*short has only 2 lines"):
@@ -217,7 +219,7 @@ def test_no_lines_are_no_links(models, tmp_path):
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_read(options, words):
     with pytest.raises(NlpcliError, match=words):
-        Aligning(**{"target": "x", **options})
+        AlignmentRequest(**{"target": "x", **options})
 
 
 def test_a_missing_file_and_a_missing_layer_are_refused(models, files):

@@ -23,7 +23,7 @@ from nlpcli.runs.finetuning.finetune import defaults, finetune
 from nlpcli.runs.open_model import open_model
 from nlpcli.runs.search_options import Search
 from nlpcli.runs.training_request import Request
-from nlpcli.runs.translation import Translating, translate
+from nlpcli.runs.translation import TranslateRequest, translate
 from nlpcli.text import Tokenizer, train_tokenizer
 from nlpcli.text.marian_tokenizer import MarianModel
 from nlpcli.text.special_tokens import SpecialTokens
@@ -160,7 +160,7 @@ def test_the_loss_is_that_of_the_texts_as_the_model_was_made_to_read_and_write_t
 
 def test_what_was_learnt_is_used_as_it_was_learnt(published, tuned, starts, tmp_path):
     run = tuned(60)
-    job = Translating(files=[str(tmp_path / "dev.src")], model=run, search=Search(beam_size=1))
+    job = TranslateRequest(files=[str(tmp_path / "dev.src")], model=run, search=Search(beam_size=1))
     translations = [t.text for window in translate(job, notify=lambda _: None, warn=lambda _: None) for t in window]
     measured = read_info(run)["metrics"]["bleu"]
     assert measured == pytest.approx(bleu(translations, [[target for _, target in PAIRS]]).value)
