@@ -35,7 +35,8 @@ def grid(strips: Sequence[Sequence[Tile]], scale: Scale, width: int) -> list[Lin
         for start in range(0, len(strip), across):
             tiles = strip[start : start + across]
             maps = [painted(pooled(tile, high, wide), scale, cell, halves=halves) for _, tile in tiles]
-            names: Line = [(cut(label, slot, "").ljust(slot + _GAP), BOLD) for label, _ in tiles]
+            names: Line = [(cut(label, slot, "").ljust(slot + _GAP), BOLD) for label, _ in tiles[:-1]]
+            names.append((cut(tiles[-1][0], slot, "").ljust(slot), BOLD))
             lines += [[], names, *_beside(maps, slot + _GAP)]
     return lines if wide > 1 or high > 1 else lines[1:]
 
