@@ -1,4 +1,4 @@
-"""Translating with a trained model: settings of the search, the model ready for requests, lines in and out."""
+"""TranslateRequest with a trained model: settings of the search, the model ready for requests, lines in and out."""
 
 from __future__ import annotations
 
@@ -9,28 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nlpcli.config.counting import counted
-from nlpcli.config.ctranslate2_types import check_quantization
 from nlpcli.config.number_types import check_threads
-from nlpcli.config.optional_packages import optional
 from nlpcli.data.open_text import check_opens
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.runs.decoding_settings import check_lengths, generation_of
-from nlpcli.runs.find_model import TRANSLATION, locate
-from nlpcli.runs.open_model import description_of, folder_of, open_model
-from nlpcli.runs.search_options import Search, search_settings
-from nlpcli.runs.text_inputs import check_field, check_first, read_inputs
-from nlpcli.runs.translation_engine import (
+from nlpcli.runs.decoding_engine import (
     CTRANSLATE2,
-    ENGINES,
     TORCH,
-    device_type,
-    installed,
-    obstacles_of,
+    EngineRequest,
+    engine_folder,
     open_library,
-    ready_folder,
     without_weights,
 )
+from nlpcli.runs.decoding_settings import check_lengths, generation_of
+from nlpcli.runs.find_model import TRANSLATION, locate
+from nlpcli.runs.open_model import folder_of, open_model
+from nlpcli.runs.search_options import Search, search_settings
+from nlpcli.runs.text_inputs import check_field, check_first, read_inputs
 from nlpcli.runs.worker_processes import device_of, in_processes
 from nlpcli.training.distributed.launcher import cores
 
@@ -87,11 +82,7 @@ class TranslateRequest:
                 f"{which} and --ensemble can't be used together, because an ensemble has no attention of its own",
                 hint="leave out one of them",
             )
-        if self.engine is not None and self.engine not in ENGINES:
-            raise unknown("engine", self.engine, ENGINES)
-        if self.quantization is not None and self.engine != CTRANSLATE2:
-            raise NlpcliError("--quantization needs --engine ctranslate2")
-        check_quantization(self.quantization)
+        self.engine_request.check()
         if self.format not in FORMATS:
             raise unknown("format", self.format, FORMATS)
         check_field(self.format, self.input_field)
@@ -106,6 +97,11 @@ class TranslateRequest:
                 hint="name another field with --output-field",
             )
         check_lengths(self.search.min_length, self.max_length)
+
+    @property
+    def engine_request(self) -> EngineRequest:
+        """Which engine is wanted."""
+        return EngineRequest(self.engine, self.quantization, self.device)
 
 
 def translate(
@@ -237,55 +233,23 @@ def _fast_translator(job: TranslateRequest, folder: Path, warn: Callable[[str], 
 
 
 def fast_folder(job: TranslateRequest, notify: Callable[[str], None]) -> Path | None:
-    """The folder that CTranslate2 translates with; None where PyTorch translates. `notify` gets the name of the engine.
-
-    Nothing here imports PyTorch but a conversion, so that a translation starts in a fraction of a second.
-    Raises: NlpcliError if CTranslate2 is requested and lacks something, naming it.
-    """
+    """The folder that CTranslate2 translates with; None where PyTorch translates. See `engine_folder` for more."""
     check_threads(job.threads)
-    if job.engine == TORCH:
-        return None
-    demanded = job.engine == CTRANSLATE2
-
-    def with_torch(reason: str) -> None:
-        if job.engine is not None:
-            notify(f"engine: torch, because {reason}")
-
-    if not installed():
-        if demanded:
-            optional("ctranslate2", "fast", "--engine ctranslate2")
-        with_torch("the package ctranslate2 is not installed")
-        return None
     assert job.model is not None
-    obstacles = obstacles_of(job.model)
-    if not obstacles:
+    source = job.model
+
+    def unsupported() -> list[str]:
         from nlpcli.decoding.ctranslate2_translator import unsupported
 
-        obstacles = unsupported(_settings(job, without_weights(job.model), None))
-    if job.prefix or job.prefix_file is not None:
-        obstacles.append("--target-prefix" if job.prefix else "--target-prefix-file")
-    if job.ensemble:
-        obstacles.append("--ensemble")
-    if (device := device_type(job.device)) != "cpu":
-        obstacles.append(f"--device {device}")
-    if obstacles and demanded:
-        raise NlpcliError(f"the engine ctranslate2 does not support {', '.join(obstacles)}", hint="use --engine torch")
-    if obstacles:
-        with_torch(f"CTranslate2 does not support {', '.join(obstacles)}")
-        return None
-    path = folder_of(job.model)
-    folder = ready_folder(path, description_of(job.model), job.quantization, notify)
-    if folder is None and demanded:
-        raise NlpcliError(
-            f"the model {path} can't be converted for CTranslate2, because neither its folder nor the cache can be "
-            "written",
-            hint="set NLPCLI_CACHE to a folder that can be written, or use --engine torch",
-        )
-    if folder is None:
-        with_torch("no folder for CTranslate2 can be written")
-    else:
-        notify("engine: CTranslate2")
-    return folder
+        lacking = {
+            "--target-prefix": job.prefix,
+            "--target-prefix-file": job.prefix_file is not None,
+            "--ensemble": job.ensemble,
+        }
+        found = unsupported(_settings(job, without_weights(source), None))
+        return found + [name for name, given in lacking.items() if given]
+
+    return engine_folder(source, job.engine_request, unsupported, notify)
 
 
 def _settings(job: TranslateRequest, loaded: LoadedModel, generation: Generation | None) -> TranslatorSettings:

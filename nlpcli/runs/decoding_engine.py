@@ -1,4 +1,4 @@
-"""CTranslate2 as the engine of `translate`: whether a model can be translated with it, and the folder for it.
+"""CTranslate2 as the engine of `translate` and `generate`: whether it can run a model, and the folder for it.
 
 A model is converted once. The folder stays beside the model, or in the cache of the user where that can't be written;
 its name depends on all that it is made of, so that a model that was changed is converted again.
@@ -12,12 +12,14 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.ctranslate2_types import check_quantization
 from nlpcli.config.files import new_directory
 from nlpcli.config.optional_packages import optional
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, unknown
 from nlpcli.models.model_folder import (
     LoadedModel,
     check_weights,
@@ -26,13 +28,78 @@ from nlpcli.models.model_folder import (
     load_model,
     read_info,
 )
-from nlpcli.runs.open_model import Source, folder_of, is_huggingface
+from nlpcli.runs.open_model import Source, description_of, folder_of, is_huggingface
 
 TORCH, CTRANSLATE2, AUTO = "torch", "ctranslate2", "auto"
 ENGINES = (AUTO, TORCH, CTRANSLATE2)
 _FOLDER, _WEIGHTS = "ctranslate2", "model.bin"
 _FORM = 1
 """Counted up when the same model would make another folder."""
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """Which engine is wanted. engine: a name of `ENGINES`, None for auto without a message where PyTorch is taken.
+
+    quantization: of the weights for CTranslate2. device: as of the command.
+    """
+
+    engine: str | None = None
+    quantization: str | None = None
+    device: str = "auto"
+
+    def check(self) -> None:
+        """Raises: NlpcliError for an unknown name, and for a quantization where CTranslate2 is not required."""
+        if self.engine is not None and self.engine not in ENGINES:
+            raise unknown("engine", self.engine, ENGINES)
+        if self.quantization is not None and self.engine != CTRANSLATE2:
+            raise NlpcliError("--quantization needs --engine ctranslate2")
+        check_quantization(self.quantization)
+
+
+def engine_folder(
+    source: Source, request: EngineRequest, unsupported: Callable[[], list[str]], notify: Callable[[str], None]
+) -> Path | None:
+    """The folder that CTranslate2 runs; None where PyTorch computes. `say` gets the name of the engine.
+
+    unsupported: the options of the call that the engine lacks; it is called for a model that the engine can express.
+    Nothing here imports PyTorch but a conversion, so that a command starts in a fraction of a second.
+    Raises: NlpcliError where CTranslate2 is required and lacks something, naming it.
+    """
+    if request.engine == TORCH:
+        return None
+    required = request.engine == CTRANSLATE2
+
+    def with_torch(reason: str) -> None:
+        if request.engine is not None:
+            notify(f"engine: torch, because {reason}")
+
+    if not installed():
+        if required:
+            optional("ctranslate2", "fast", "--engine ctranslate2")
+        with_torch("the package ctranslate2 is not installed")
+        return None
+    obstacles = obstacles_of(source) or unsupported()
+    if (device := device_type(request.device)) != "cpu":
+        obstacles.append(f"--device {device}")
+    if obstacles and required:
+        raise NlpcliError(f"the engine ctranslate2 does not support {', '.join(obstacles)}", hint="use --engine torch")
+    if obstacles:
+        with_torch(f"CTranslate2 does not support {', '.join(obstacles)}")
+        return None
+    path = folder_of(source)
+    folder = ready_folder(path, description_of(source), request.quantization, notify)
+    if folder is None and required:
+        raise NlpcliError(
+            f"the model {path} can't be converted for CTranslate2, because neither its folder nor the cache can be "
+            "written",
+            hint="set NLPCLI_CACHE to a folder that can be written, or use --engine torch",
+        )
+    if folder is None:
+        with_torch("no folder for CTranslate2 can be written")
+    else:
+        notify("engine: CTranslate2")
+    return folder
 
 
 def installed() -> bool:
@@ -53,7 +120,7 @@ def device_type(name: str) -> str:
 
 
 def obstacles_of(source: Source) -> list[str]:
-    """What of a model keeps it from being translated with CTranslate2. Raises: NlpcliError for a damaged folder."""
+    """What of a model keeps CTranslate2 from running it. Raises: NlpcliError for a damaged folder."""
     path = folder_of(source)
     if is_huggingface(path):
         return ["models in Hugging Face folders"]
@@ -135,11 +202,14 @@ def _written(place: Path, loaded: LoadedModel, quantization: str | None) -> bool
     return (place / _WEIGHTS).is_file()
 
 
-def open_library(folder: Path, threads: int, quantization: str | None) -> Any:
-    """The translator of the library for a folder, on the CPU. Raises: NlpcliError for a folder that it can't read."""
+def open_library(folder: Path, threads: int, quantization: str | None, kind: str = "Translator") -> Any:
+    """What runs a folder in the library, on the CPU; kind: Translator, or Generator for a language model.
+
+    Raises: NlpcliError for a folder that it can't read.
+    """
     library = optional("ctranslate2", "fast", "the engine ctranslate2")
     try:
-        return library.Translator(
+        return getattr(library, kind)(
             str(folder), device="cpu", compute_type="default" if quantization else "float32",
             inter_threads=1, intra_threads=threads,
         )  # fmt: skip
