@@ -269,7 +269,8 @@ def generate(
         exclusive(greedy=options.get("greedy"), **{name: options.get(name)})
     chosen = {name: value for name, value in given(**options).items() if name not in ("num_samples", "stop", "device")}
     with python_names():
-        from nlpcli.commands.generate.generate import GenerateRequest, Generator
+        from nlpcli.commands.generate.generate import Generator
+        from nlpcli.commands.generate.generating import GenerateRequest
 
         stops = options.get("stop") or ()
         job = GenerateRequest(

@@ -118,6 +118,8 @@ class GenerateOptions(_Placed, total=False):
     no_repeat_ngram: int | None
     repetition_penalty: float | None
     stop: str | Iterable[str] | None
+    engine: str | None
+    quantization: str | None
 
 
 class PredictOptions(_Placed, total=False):

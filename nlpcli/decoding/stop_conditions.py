@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from nlpcli.models.decodable import Decodable
 from nlpcli.text import Tokenizer
+
+if TYPE_CHECKING:  # conditions are made where torch may not be needed at all
+    from torch import Tensor
+
+    from nlpcli.models.decodable import Decodable
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class EndingAtTexts:
 
     def step(self, tokens: Tensor, state: object) -> tuple[Tensor, object]:
         """See `Decodable.step`."""
+        import torch
+
         logits, state = self.model.step(tokens, state)
         if len(self._ends) > 1:
             ends = torch.tensor(self._ends, device=logits.device)

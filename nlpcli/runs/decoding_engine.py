@@ -60,7 +60,7 @@ class EngineRequest:
 def engine_folder(
     source: Source, request: EngineRequest, unsupported: Callable[[], list[str]], notify: Callable[[str], None]
 ) -> Path | None:
-    """The folder that CTranslate2 runs; None where PyTorch computes. `say` gets the name of the engine.
+    """The folder that CTranslate2 runs; None where PyTorch computes. `notify` gets the name of the engine.
 
     unsupported: the options of the call that the engine lacks; it is called for a model that the engine can express.
     Nothing here imports PyTorch but a conversion, so that a command starts in a fraction of a second.

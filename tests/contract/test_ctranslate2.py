@@ -9,8 +9,13 @@ import torch
 from model_settings import of_family
 
 from nlpcli import presets
-from nlpcli.convert.ctranslate2_limits import misfits
+from nlpcli.convert.ctranslate2_limits import misfits, vocabulary
 from nlpcli.convert.ctranslate2_out import write_ctranslate2
+from nlpcli.decoding.autoregressive import Renewal
+from nlpcli.decoding.constraints import Constraints, never_written
+from nlpcli.decoding.ctranslate2_generator import CTranslate2Generator
+from nlpcli.decoding.greedy import greedy_search
+from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.text import train_tokenizer
@@ -117,6 +122,26 @@ def test_presets_give_the_same_log_probabilities_or_are_refused(name, tokenizer,
     with pytest.raises(NlpcliError) as refused:
         write_ctranslate2(tmp_path, config=config, weights={}, tokenizer=tokenizer, info={"task": "any"})
     assert all(setting in refused.value.message for setting in wrong)
+
+
+@pytest.mark.parametrize("name", [n for n in GENERATING if small(n).kind == "decoder" and not misfits(small(n))])
+def test_language_models_write_the_same_texts_with_the_same_log_probabilities(name, tokenizer, tmp_path):
+    config = small(name)
+    model = of(config, tokenizer)
+    write_ctranslate2(tmp_path, config=config, weights=model.state_dict(), tokenizer=tokenizer, info={"task": "any"})
+    library = ctranslate2.Generator(str(tmp_path), compute_type="float32", intra_threads=1)
+    generator = CTranslate2Generator(library, vocabulary(tokenizer), window=40, scores=True)
+    numbers = torch.Generator().manual_seed(2)
+    prefixes = [torch.randint(7, tokenizer.vocab_size, (n,), generator=numbers).tolist() for n in (40, 1, 17, 19)]
+    conditions = StopConditions(tokenizer.special.eos, 50)
+    constraints = Constraints(suppress=never_written(tokenizer.special))
+    expected = greedy_search(
+        model, model.init_state(4), prefixes, conditions,
+        constraints=constraints, renewal=Renewal(model.init_state, 40),
+    )  # fmt: skip
+    found = generator.greedy_search(prefixes, conditions, constraints=constraints)
+    assert [one.ids for one in found] == [one.ids for [one] in expected]
+    assert [one.logprob for one in found] == pytest.approx([one.logprob for [one] in expected], abs=1e-4)
 
 
 def test_all_presets_of_the_usual_translators_and_summarizers_can_be_expressed():
