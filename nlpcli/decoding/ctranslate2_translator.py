@@ -12,8 +12,9 @@ hypotheses that ends a search. What differs there, and what is done about it:
 - It limits the length of a whole batch.
 
 A sentence is searched again by `otherwise` where its translation is not complete within its own limit, and where one of
-its hypotheses has a token that is never written. Where that happens often, `otherwise` does all that follows. What
-can't be seen are such tokens in hypotheses that were given up: they could have taken the place of another one.
+its hypotheses has a token that is never written. Where that happens often, `otherwise` does all that follows. A greedy
+search whose scores nobody looks at needs neither: its translation is cut at the limit. What can't be seen are such
+tokens in hypotheses that were given up: they could have taken the place of another one.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class CTranslate2Translator(LineTranslator):
             return self._otherwise().search(jobs)
         limits = [self._own_limit(job) for job in jobs]
         results = self._results(jobs, max(limits))
-        found = [self._hypotheses(result, limit) for result, limit in zip(results, limits, strict=True)]
+        found = [self._found(*each) for each in zip(jobs, results, limits, strict=True)]
         again = [place for place, hypotheses in enumerate(found) if hypotheses is None]
         self._searched += len(jobs)
         self._again += len(again)
@@ -132,14 +133,28 @@ class CTranslate2Translator(LineTranslator):
             max_input_length=0,
             max_decoding_length=limit + 1,
             min_decoding_length=0,
-            return_scores=True,
+            return_scores=not self._takes_out,  # without them the library computes no softmax
             return_end_token=True,
         )
 
-    def _hypotheses(self, result: Any, limit: int) -> list[Hypothesis] | None:
+    def _found(self, job: Job, result: Any, limit: int) -> list[Hypothesis] | None:
         """The n best of a sentence, None where our own search might find others."""
+        positions_suffice = limit == self.limit(job)
+        return self._cut(result, limit) if self._takes_out and positions_suffice else self._hypotheses(result, limit)
+
+    def _cut(self, result: Any, limit: int) -> list[Hypothesis]:
+        """What greedy search found of a sentence up to its limit, which its batch may exceed."""
+        [tokens] = result.hypotheses
+        ids = [self._ids[token] for token in tokens]
+        ended = ids[-1] == self.tokenizer.special.eos
+        ids = ids[:-1] if ended else ids
+        ended = ended and len(ids) <= limit
+        return [Hypothesis(tuple(ids[:limit]), math.nan, math.nan, ended)]
+
+    def _hypotheses(self, result: Any, limit: int) -> list[Hypothesis] | None:
+        """See `_found`."""
         found = []
-        for tokens, score in zip(result.hypotheses, result.scores, strict=True):
+        for tokens, score in zip(result.hypotheses, result.scores or [math.nan], strict=True):
             ids = [self._ids[token] for token in tokens]
             if not self._never.isdisjoint(ids):
                 return None

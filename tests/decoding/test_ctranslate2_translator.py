@@ -154,15 +154,30 @@ def test_the_n_best_are_the_same_at_every_patience(usual, tokenizer, patience):
         assert [one.text for one in found.candidates] == [one.text for one in expected.candidates]
 
 
-@pytest.mark.parametrize("size", [1, 5])
+@pytest.mark.parametrize(("size", "scores"), [(1, True), (1, False), (5, False)])
 @pytest.mark.parametrize("limit", [1, 3])
-def test_a_sentence_that_needs_more_tokens_than_it_may_have_is_searched_by_the_other(usual, tokenizer, size, limit):
-    ours, theirs, given = translators(usual, tokenizer, search=beam(tokenizer, size), max_length=limit)
+def test_a_sentence_that_needs_more_tokens_than_it_may_have_is_cut_or_searched_by_the_other(
+    usual, tokenizer, size, scores, limit
+):
+    ours, theirs, given = translators(usual, tokenizer, search=beam(tokenizer, size), max_length=limit, scores=scores)
     expected, found = list(ours.translate(TEXTS)), list(theirs.translate(TEXTS))
     assert [(one.text, one.candidates[0].ended) for one in found] == [
         (one.text, one.candidates[0].ended) for one in expected
     ]
-    assert given
+    assert bool(given) == (scores or size > 1)
+
+
+def test_greedy_search_cuts_each_sentence_at_its_own_limit(made, tokenizer):
+    """Hardly trained, the model writes endless translations; a batch has the limit of its longest sentence."""
+    ours, theirs, given = translators(
+        with_bias(made(5), tokenizer, [tokenizer.special.eos], -9.0), tokenizer, search=beam(tokenizer, 1)
+    )
+    expected, found = list(ours.translate(TEXTS)), list(theirs.translate(TEXTS))
+    assert [(one.text, one.candidates[0].ended) for one in found] == [
+        (one.text, one.candidates[0].ended) for one in expected
+    ]
+    assert not any(one.candidates[0].ended for one in expected)
+    assert len({len(one.text.split()) for one in found}) > 5 and not given
 
 
 @pytest.mark.parametrize("settings", [{"positions": "learned", "max_length": 11}, {"positions": "relative"}])
