@@ -25,7 +25,7 @@ import transformers
 
 from nlpcli.commands.convert import Conversion, convert
 from nlpcli.commands.generate.generate import Generator
-from nlpcli.commands.generate.generating import GenerateRequest
+from nlpcli.commands.generate.generate_request import GenerateRequest
 from nlpcli.decoding.constraints import never_written
 from nlpcli.models.model_folder import load_model
 from nlpcli.runs.decoding_settings import end_of, window_of

@@ -270,7 +270,7 @@ def generate(
     chosen = {name: value for name, value in given(**options).items() if name not in ("num_samples", "stop", "device")}
     with python_names():
         from nlpcli.commands.generate.generate import Generator
-        from nlpcli.commands.generate.generating import GenerateRequest
+        from nlpcli.commands.generate.generate_request import GenerateRequest
 
         stops = options.get("stop") or ()
         job = GenerateRequest(

@@ -238,7 +238,7 @@ def command(
     )  # fmt: skip
     echo = echo is not False
     from nlpcli.commands.generate.generate import Generator
-    from nlpcli.commands.generate.generating import GenerateRequest
+    from nlpcli.commands.generate.generate_request import GenerateRequest
 
     job = GenerateRequest(
         model=model,

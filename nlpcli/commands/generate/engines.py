@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nlpcli.commands.generate.generating import GenerateRequest
+from nlpcli.commands.generate.generate_request import GenerateRequest
 from nlpcli.config.number_types import check_threads
 from nlpcli.runs.decoding_engine import EngineRequest, engine_folder, open_library, without_weights
 from nlpcli.runs.decoding_settings import end_of, generation_of, window_of

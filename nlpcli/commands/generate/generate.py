@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from nlpcli.commands.generate.engines import Rows, open_engine
-from nlpcli.commands.generate.generating import GenerateRequest
+from nlpcli.commands.generate.generate_request import GenerateRequest
 from nlpcli.commands.generate.text_stream import CONTEXT, TextStream, added_text, before_stop
 from nlpcli.config.counting import counted
 from nlpcli.runs.decoding_settings import beginning, text_start, window_of
