@@ -39,6 +39,8 @@ _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".tsv": "
 
 Piece = tuple[str, bool]
 """A stretch of a document, and whether the document ends with it."""
+PieceBlock = tuple[list[str], list[bool]]
+"""Consecutive pieces: their texts, and of each whether its document ends with it."""
 
 
 @dataclass(frozen=True)
@@ -88,25 +90,31 @@ def read_lines(path: Path | str, *, ends: bool = False, longest: int | None = LO
     """
     with open_bytes(path) as stream:
         lines = stream if longest is None else bounded(stream, path, longest)
-        yield from _lines(lines, path, ends=ends)
+        yield from _decoded(text_lines(lines, path), path, ends=ends)
 
 
 _LONGEST_DOCUMENT = 128 * 2**20  # bytes of a line of training text
+_BLOCK = 1 << 17  # bytes of lines that are decoded at once
 _AS_A_FILE = "split it into shorter lines, or read the file as one document: --documents file"
 _SPLIT = "split it into shorter lines, for example into sentences"
 
 
-def bounded(stream: io.BufferedIOBase, path: Path | str, longest: int, *, hint: str = _SPLIT) -> Iterator[bytes]:
-    """The lines of a stream, none of which is held in memory beyond the bound. Raises: NlpcliError for a longer one."""
-    number = 0
+def bounded(
+    stream: io.BufferedIOBase, path: Path | str, longest: int, *, hint: str = _SPLIT, first: int = 1
+) -> Iterator[bytes]:
+    """The lines of a stream, none of which is held in memory beyond the bound; `first` is the number of the first one.
+
+    Raises: NlpcliError for a longer line.
+    """
+    number = first
     while raw := stream.readline(longest + 1):
-        number += 1
         if len(raw) > longest:
             raise NlpcliError(
                 f"{display_name(path)}:{number}: the line is too long: it has more than {longest:,} bytes",
                 hint=hint,
             )
         yield raw
+        number += 1
 
 
 def split_lines(text: str) -> Iterator[str]:
@@ -224,24 +232,49 @@ def read_pieces(path: Path | str, source: TextSource, *, keep_empty: bool = Fals
 
     keep_empty: give an empty document for each blank line of `lines`, so that documents and lines are aligned.
     """
+    for texts, ends in read_blocks(path, source, keep_empty=keep_empty):
+        yield from zip(texts, ends, strict=True)
+
+
+def read_blocks(path: Path | str, source: TextSource, *, keep_empty: bool = False) -> Iterator[PieceBlock]:
+    """The same pieces, many at a time where a document is a line: a step of a generator for each costs more than all
+    that is done to it here."""
     with open_bytes(path) as stream:
         if source.format == "file":
-            yield from _whole(stream, path)
+            yield from _one_by_one(_whole(stream, path))
             return
-        lines = _lines(bounded(stream, path, _LONGEST_DOCUMENT, hint=_AS_A_FILE), path)
+        blocks = _line_blocks(stream, path)
         format = source.format_of(path)
         if format == "auto":
-            beginning = list(itertools.islice(lines, _LOOK_AHEAD_LINES))
-            format = "paragraphs" if _has_inner_blank(beginning) else "lines"
-            lines = itertools.chain(beginning, lines)
+            beginning: list[str] = []
+            for block in blocks:
+                beginning += block
+                if len(beginning) >= _LOOK_AHEAD_LINES:
+                    break
+            format = "paragraphs" if _has_inner_blank(beginning[:_LOOK_AHEAD_LINES]) else "lines"
+            blocks = itertools.chain([beginning], blocks)
+        lines = itertools.chain.from_iterable(blocks)
         if format == "paragraphs":
-            yield from _paragraphs(lines)
+            yield from _one_by_one(_paragraphs(lines))
         elif format == "jsonl":
-            yield from _in_pieces(_json_lines(lines, path, source.field))
+            yield from _one_by_one(_in_pieces(_json_lines(lines, path, source.field)))
         elif format == "tsv":
-            yield from _in_pieces(_column(lines, path, source.column))
+            yield from _one_by_one(_in_pieces(_column(lines, path, source.column)))
         else:
-            yield from _in_pieces(line for line in lines if keep_empty or not blank(line))
+            yield from _documents_of_lines(blocks, keep_empty=keep_empty)
+
+
+def _one_by_one(pieces: Iterable[Piece]) -> Iterator[PieceBlock]:
+    return (([text], [ends]) for text, ends in pieces)
+
+
+def _documents_of_lines(blocks: Iterable[list[str]], *, keep_empty: bool) -> Iterator[PieceBlock]:
+    for block in blocks:
+        texts = block if keep_empty else [line for line in block if line and not line.isspace()]
+        if max(map(len, texts), default=0) > PIECE_CHARACTERS:
+            yield from _one_by_one(_in_pieces(texts))
+        else:
+            yield texts, [True] * len(texts)
 
 
 def _has_inner_blank(lines: list[str]) -> bool:
@@ -250,8 +283,36 @@ def _has_inner_blank(lines: list[str]) -> bool:
     return bool(filled) and filled[-1] + 1 != len(filled)
 
 
-def _lines(stream: Iterable[bytes], path: Path | str, *, ends: bool = False) -> Iterator[str]:
-    for number, raw in enumerate(text_lines(stream, path), start=1):
+def _line_blocks(stream: io.BufferedIOBase, path: Path | str) -> Iterator[list[str]]:
+    """The lines of training text without their ends, many at a time; those before an error are given first."""
+    number = 1
+    while data := stream.read(_BLOCK):
+        if not data.endswith(b"\n"):
+            data += stream.readline(_LONGEST_DOCUMENT + 1)
+        lines = _split(data) if number > 1 and len(data) <= _LONGEST_DOCUMENT else None
+        if lines is not None:
+            yield lines
+            number += len(lines)
+            continue
+        # the beginning, which has to be that of a text, or lines with an error, which has to be found
+        each = bounded(io.BytesIO(data), path, _LONGEST_DOCUMENT, hint=_AS_A_FILE, first=number)
+        for line in _decoded(text_lines(each, path) if number == 1 else each, path, first=number):
+            yield [line]
+            number += 1
+
+
+def _split(data: bytes) -> list[str] | None:
+    """The lines without their ends; None where one of them is not UTF-8."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    lines = text.removesuffix("\n").split("\n")
+    return [line.removesuffix("\r") for line in lines] if "\r" in text else lines
+
+
+def _decoded(lines: Iterable[bytes], path: Path | str, *, ends: bool = False, first: int = 1) -> Iterator[str]:
+    for number, raw in enumerate(lines, start=first):
         if number == 1:
             raw = raw.removeprefix(codecs.BOM_UTF8)
         try:

@@ -17,7 +17,7 @@ from nlpcli.config.files import AlreadyThere, new_directory, sha256_file
 from nlpcli.config.temporary_files import is_free, sweep
 from nlpcli.data.document_sentences import SENTENCES, sentence_units, space_between
 from nlpcli.data.encoding import Empty, ShardWriter, encode_all, token_dtype
-from nlpcli.data.readers import Piece, TextSource, blank, no_text, read_pieces
+from nlpcli.data.readers import PieceBlock, TextSource, no_text, read_blocks, read_pieces
 from nlpcli.data.repeatable_input import repeatable
 from nlpcli.data.shard_set import INDEX, VERSION, ShardSet, index_bytes
 from nlpcli.errors import NlpcliError, unknown
@@ -135,7 +135,7 @@ class _Job:
         dtype = token_dtype(self.tokenizer.vocab_size)
         kept: Empty = "all" if self.keep_empty else "marks" if self.sentences else "none"
         writer = ShardWriter(folder, dtype, shard_tokens=self.shard_tokens, keep_empty=kept)
-        encoded = encode_all(self._pieces(files), self.tokenizer, workers=workers)
+        encoded = encode_all(self._blocks(files), self.tokenizer, workers=workers)
         with writer, closing(encoded):
             for run in encoded:
                 writer.add(run)
@@ -155,18 +155,28 @@ class _Job:
         }
         (folder / INDEX).write_bytes(index_bytes(index))
 
-    def _pieces(self, files: list[Path]) -> Iterator[Piece]:
+    def _blocks(self, files: list[Path]) -> Iterator[PieceBlock]:
         if self.sentences is not None:
             space = space_between(self.tokenizer)
             for path in files:
-                yield from sentence_units(read_pieces(path, self.source), self.sentences, space=space)
+                for text, ends in sentence_units(read_pieces(path, self.source), self.sentences, space=space):
+                    yield [text], [ends]
             return
-        begun = False
         for path in files:
-            for text, ends in read_pieces(path, self.source, keep_empty=self.keep_empty):
-                if self.keep_empty or begun or not ends or not blank(text):
-                    yield text, ends
-                begun = not ends
+            blocks = read_blocks(path, self.source, keep_empty=self.keep_empty)
+            yield from blocks if self.keep_empty else _without_blank_documents(blocks)
+
+
+def _without_blank_documents(blocks: Iterable[PieceBlock]) -> Iterator[PieceBlock]:
+    """blocks: one piece each, or whole documents."""
+    begun = False
+    for texts, ends in blocks:
+        if begun or not all(ends):
+            begun = not ends[-1]
+            yield texts, ends
+        else:
+            texts = [text for text in texts if text and not text.isspace()]
+            yield texts, [True] * len(texts)
 
 
 def _loaded(tokenizer: Tokenizer | Path | str) -> Tokenizer:

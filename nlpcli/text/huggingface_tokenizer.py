@@ -22,6 +22,7 @@ from nlpcli.text.tokenizer_model import TrainingOptions
 from nlpcli.text.tokenizers_errors import check_rules, library_errors
 from nlpcli.text.tokenizers_threads import quiet_threads
 from nlpcli.text.vocabulary_limits import no_sampling
+from nlpcli.text.word_cache import WordCache
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,8 +41,10 @@ class HuggingFaceModel:
         content = parse(data)
         self.raw_pieces = vocabulary(content)
         self.pieces = [printable(piece.replace(" ", SPACE_MARK)) for piece in self.raw_pieces]
+        restricted = _restricted(content, special)
         with library_errors():
-            self._core = Tokenizer.from_str(json.dumps(_restricted(content, special)))
+            self._core = Tokenizer.from_str(json.dumps(restricted))
+        self._words = WordCache(self._core) if _is_bert(restricted) else None
         self._prefix = ""
         if content["model"]["type"] == "WordPiece":
             self._prefix = content["model"]["continuing_subword_prefix"]
@@ -66,6 +69,8 @@ class HuggingFaceModel:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         with library_errors():
+            if self._words is not None:
+                return self._words.encode(texts)
             return [found.ids for found in self._core.encode_batch_fast(texts, add_special_tokens=False)]
 
     def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
@@ -164,6 +169,13 @@ def _surfaces(pieces: Sequence[str], content: dict[str, Any]) -> list[bytes]:
             if found := _BYTE.fullmatch(piece):
                 spelled[id_] = bytes([int(found[1], 16)])
     return spelled
+
+
+def _is_bert(content: dict[str, Any]) -> bool:
+    """Whether the words between spaces are cut as BERT does it, each independently of the others."""
+    parts = [content["model"], content["normalizer"] or {}, content["pre_tokenizer"] or {}]
+    types = [part.get("type") for part in parts]
+    return types == ["WordPiece", "BertNormalizer", "BertPreTokenizer"] and not content["added_tokens"]
 
 
 def _is_lossless(content: dict[str, Any]) -> bool:

@@ -100,10 +100,10 @@ class _SentencePieces(ABC):
         return self._proto
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return self._processor.encode([_escape(text) for text in texts], out_type=int, num_threads=1)
+        return self._processor.encode(_escaped(texts), out_type=int, num_threads=1)
 
     def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
-        escaped = [_escape(text) for text in texts]
+        escaped = _escaped(texts)
         all_ids = self._processor.encode(escaped, out_type=int, num_threads=1)
         all_pieces = self._processor.encode(escaped, out_type=str, num_threads=1)
         all_spans = []
@@ -204,6 +204,11 @@ class BpeModel(_SentencePieces):
             for cut in range(1, len(piece))
             if piece[:cut] in learned and piece[cut:] in learned
         }
+
+
+def _escaped(texts: Sequence[str]) -> list[str]:
+    whole = "".join(texts)
+    return [_escape(text) for text in texts] if SPACE_MARK in whole or ESCAPE in whole else list(texts)
 
 
 def _escape(text: str) -> str:

@@ -274,6 +274,8 @@ def _damaged(path: Path, why: str) -> NlpcliError:
 
 def lone_surrogate(texts: Sequence[str]) -> NlpcliError | None:
     """The error for the first lone surrogate in the texts, if there is one."""
+    if "".join(texts).isascii():
+        return None
     for number, text in enumerate(texts, 1):
         if not text.isascii() and (found := _SURROGATE.search(text)):
             code, column = ord(found.group()), found.start() + 1

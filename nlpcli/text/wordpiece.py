@@ -21,6 +21,7 @@ from nlpcli.text.tokenizer_model import TrainingOptions
 from nlpcli.text.tokenizers_threads import quiet_threads
 from nlpcli.text.trainer_process import train
 from nlpcli.text.vocabulary_limits import most_frequent, no_sampling, no_text, too_large, too_small
+from nlpcli.text.word_cache import WordCache
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +62,7 @@ class WordPieceModel:
         self.pieces = sorted(vocabulary, key=vocabulary.__getitem__)
         if vocabulary[self.pieces[-1]] != len(vocabulary) - 1:
             raise ValueError("its ids are not consecutive")
+        self._words = WordCache(core)
         self._continues = [piece.startswith(CONTINUATION) for piece in self.pieces]
 
     @classmethod
@@ -96,7 +98,7 @@ class WordPieceModel:
         return self._core.to_str().encode()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return [found.ids for found in self._core.encode_batch_fast(texts, add_special_tokens=False)]
+        return self._words.encode(texts)
 
     def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
         return encode_by_library(self._core, texts)

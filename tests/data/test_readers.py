@@ -302,6 +302,39 @@ def test_a_long_document_in_one_line_comes_in_pieces(tmp_path, monkeypatch, name
         assert [ends for _, ends in pieces] == [False] * (len(pieces) - 1) + [True]
 
 
+@given(
+    st.lists(
+        st.sampled_from([b"a", b"word ", b"\n", b"\r\n", b"\r", "ü".encode(), b"\xff", b"\x00", b"x" * 9]), max_size=40
+    ),
+    st.sampled_from([1, 4, 16]),
+    st.sampled_from([0, 8, 100]),
+)
+def test_lines_read_many_at_a_time_are_those_read_one_by_one(tmp_path_factory, parts, block, longest):
+    path = write(tmp_path_factory.mktemp("blocks") / "text", b"one\n" * 2 + b"".join(parts))
+
+    def outcome(lines):
+        found = []
+        try:
+            found.extend(lines)
+        except NlpcliError as error:
+            found.append((error.message, "too long" in error.message or error.hint))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readers, "_BLOCK", block)
+        patch.setattr(readers, "_LONGEST_DOCUMENT", longest or 1 << 20)
+        pieces = read_pieces(path, TextSource("lines"), keep_empty=True)
+        assert outcome(text for text, _ in pieces) == outcome(read_lines(path, longest=longest or None))
+
+
+def test_lines_before_a_bad_one_are_given_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "_BLOCK", 12)
+    pieces = read_pieces(write(tmp_path / "a.txt", b"first line\nb\nc\n\xff\n"), TextSource("lines"))
+    assert [next(pieces)[0] for _ in range(3)] == ["first line", "b", "c"]
+    with pytest.raises(NlpcliError, match=r"a\.txt:4: the line is not valid UTF-8"):
+        next(pieces)
+
+
 def test_a_line_of_training_text_has_a_bound(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "_LONGEST_DOCUMENT", 8)
     path = write(tmp_path / "a.txt", "12345678\n")

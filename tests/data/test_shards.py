@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import io
 import itertools
 import json
@@ -68,6 +69,30 @@ def test_shards_hold_the_encoded_documents(tmp_path_factory, pieces, files, form
     assert found.text_bytes == sum(len(text.encode()) for text in expected)
     assert found.text_words == sum(len(text.split()) for text in expected)
     assert not found.cuts_a_document
+
+
+@given(
+    st.lists(
+        st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(" a\n\x1c\x85\u3000"))), min_size=1
+    )
+)
+def test_bytes_and_words_are_those_of_python(texts):
+    assert encoding._sizes(texts).tolist() == [[len(text.encode()), len(text.split())] for text in texts]
+
+
+def test_white_space_is_what_python_takes_for_it():
+    spaces = [chr(code) for code in range(128, sys.maxunicode + 1) if chr(code).isspace()]
+    assert [space.decode() for space in encoding._WIDE_SPACES] == spaces
+    assert [bool(flag) for flag in encoding._SPACE_FLAGS[:128]] == [chr(code).isspace() for code in range(128)]
+
+
+def test_the_garbage_collector_runs_again_after_encoding(characters):
+    assert gc.isenabled()
+    encoding.encode_pieces((["the cat"], [True]), characters)
+    assert gc.isenabled()
+    with pytest.raises(NlpcliError, match="surrogate"):
+        encoding.encode_pieces((["\ud800"], [True]), characters)
+    assert gc.isenabled()
 
 
 def test_blank_lines_are_kept_as_empty_documents_on_request(tmp_path, pieces):
