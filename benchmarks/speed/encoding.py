@@ -51,7 +51,7 @@ def library(text: Path, tokenizer: Path, work: Path) -> int:
     count = 0
     with text.open(encoding="utf-8") as file:
         while lines := [line.rstrip("\n") for line in islice(file, 10_000)]:
-            count += sum(map(len, encode([line for line in lines if line])))
+            count += sum(map(len, encode([line for line in lines if line and not line.isspace()])))
     return count
 
 

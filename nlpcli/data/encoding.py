@@ -84,18 +84,20 @@ def _no_collection() -> Iterator[None]:
 
 
 _SPACE_FLAGS = bytes(chr(code).isspace() for code in range(128)) + bytes(128)
-_WIDE_SPACES = [chr(code).encode() for code in range(128, 0x3001) if chr(code).isspace()]
+_WIDE_SPACES = [chr(code) for code in range(128, 0x3001) if chr(code).isspace()]
 
 
 def _sizes(texts: list[str]) -> np.ndarray:
     """(texts, 2), int64: UTF-8 bytes and white-space separated words of each."""
-    data = "\n".join([*texts, ""]).encode()
-    if data.isascii():
+    joined = "\n".join([*texts, ""])
+    data = joined.encode()
+    if joined.isascii():
         size = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     else:
-        size = np.fromiter((len(text.encode()) for text in texts), dtype=np.int64, count=len(texts))
-        for space in _WIDE_SPACES:
-            data = data.replace(space, b" " * len(space))
+        size = np.fromiter(map(len, map(str.encode, texts)), dtype=np.int64, count=len(texts))
+        for space in filter(joined.__contains__, _WIDE_SPACES):
+            wide = space.encode()
+            data = data.replace(wide, b" " * len(wide))
     is_space = np.frombuffer(data.translate(_SPACE_FLAGS), dtype=bool)
     starts_word = ~is_space
     starts_word[1:] &= is_space[:-1]

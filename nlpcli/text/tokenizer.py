@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -274,7 +275,8 @@ def _damaged(path: Path, why: str) -> NlpcliError:
 
 def lone_surrogate(texts: Sequence[str]) -> NlpcliError | None:
     """The error for the first lone surrogate in the texts, if there is one."""
-    if "".join(texts).isascii():
+    with suppress(UnicodeEncodeError):
+        "".join(texts).encode()
         return None
     for number, text in enumerate(texts, 1):
         if not text.isascii() and (found := _SURROGATE.search(text)):

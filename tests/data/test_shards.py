@@ -82,7 +82,7 @@ def test_bytes_and_words_are_those_of_python(texts):
 
 def test_white_space_is_what_python_takes_for_it():
     spaces = [chr(code) for code in range(128, sys.maxunicode + 1) if chr(code).isspace()]
-    assert [space.decode() for space in encoding._WIDE_SPACES] == spaces
+    assert spaces == encoding._WIDE_SPACES
     assert [bool(flag) for flag in encoding._SPACE_FLAGS[:128]] == [chr(code).isspace() for code in range(128)]
 
 
