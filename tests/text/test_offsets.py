@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.text import TOKENIZERS, train_tokenizer
+from nlpcli.text.detokenization import SPACE_MARK
 from nlpcli.text.normalization import NORMALIZATIONS, normalizer
 from nlpcli.text.offsets import origins
+from nlpcli.text.sentencepiece_tokenizer import ESCAPE
 from nlpcli.text.tokenizer_training import CharacterSettings
 
 KINDS = list(TOKENIZERS)
@@ -48,7 +50,8 @@ def test_every_character_but_white_space_has_a_piece_that_spells_it(tokenizers, 
     assert {place for place, char in enumerate(text) if not char.isspace()} <= covered
     for id_, (start, end) in zip(ids, spans, strict=True):
         (spelled,) = tokenizer.decode([[id_]])
-        if "\ufffd" not in spelled:  # not bytes of a character
+        escaped = {SPACE_MARK, ESCAPE} & set(text[start:end])  # two characters for SentencePiece, maybe two tokens
+        if "\ufffd" not in spelled and not escaped:  # not bytes of a character
             assert spelled.strip() == text[start:end]
 
 
