@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import typer
 
 from nlpcli.cli import shared_options, terminal, training_options
-from nlpcli.cli.multiple_values import Spreading
+from nlpcli.cli.multiple_values import MultiValueCommand
 from nlpcli.errors import RunFailed, unknown
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 _FORMATS = ("terminal", "markdown", "csv", "json")
 
 
-class Command(Spreading):
+class Command(MultiValueCommand):
     """Options that take several values at once."""
 
-    spread: ClassVar = ("--train", "--data", "--dev", "--test", "--cells", "--rerun")
+    multi_value_options: ClassVar = ("--train", "--data", "--dev", "--test", "--cells", "--rerun")
     exclusive: ClassVar = (("json", "format"), ("dry_run", "report"), ("dry_run", "rerun"))
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, ClassVar
 import typer
 
 from nlpcli.cli import shared_options, suite_options, terminal
-from nlpcli.cli.multiple_values import Spreading
+from nlpcli.cli.multiple_values import MultiValueCommand
 from nlpcli.cli.option_conventions import LABELED_LINES, OUT_FILE
 
 if TYPE_CHECKING:
     from nlpcli.commands.evaluate import Evaluation
 
 
-class Command(Spreading):
+class Command(MultiValueCommand):
     """Data are arguments or values of --data."""
 
     exclusive: ClassVar = (("files", "data"), ("suite", "confusion"), ("suite", "worst"))

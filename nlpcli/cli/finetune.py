@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import typer
 
 from nlpcli.cli import forecast_output, shell_completion, suite_options, terminal, training_options
-from nlpcli.cli.multiple_values import Spreading
+from nlpcli.cli.multiple_values import MultiValueCommand
 from nlpcli.cli.option_conventions import LABELED_LINES
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _TRAIN = (
 )
 
 
-class Command(Spreading):
+class Command(MultiValueCommand):
     """The task is an argument or the value of --task."""
 
     exclusive: ClassVar = (

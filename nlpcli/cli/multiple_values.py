@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typer._click import Context
 
 
-def spread(arguments: Sequence[str], names: Collection[str]) -> list[str]:
+def repeat_options(arguments: Sequence[str], names: Collection[str]) -> list[str]:
     """`--train a b` as `--train a --train b`, for the options in `names`."""
     result: list[str] = []
     current, given = "", True  # the option whose values are being read, and whether it has got one
@@ -28,11 +28,11 @@ def spread(arguments: Sequence[str], names: Collection[str]) -> list[str]:
     return result if given else [*result, current]
 
 
-class Spreading(Command):
-    """A command whose options `spread` may be given several values at once."""
+class MultiValueCommand(Command):
+    """A command whose `multi_value_options` may be given several values at once."""
 
-    spread: ClassVar[Collection[str]] = ("--train", "--dev", "--data", "--choices", "--only")
+    multi_value_options: ClassVar[Collection[str]] = ("--train", "--dev", "--data", "--choices", "--only")
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        letters = {LETTERS[name] for name in self.spread if name in LETTERS}
-        return super().parse_args(ctx, spread(args, {*self.spread, *letters}))
+        letters = {LETTERS[name] for name in self.multi_value_options if name in LETTERS}
+        return super().parse_args(ctx, repeat_options(args, {*self.multi_value_options, *letters}))

@@ -9,10 +9,10 @@ from pathlib import Path
 import typer
 
 from nlpcli.cli import shared_options, terminal
-from nlpcli.cli.multiple_values import Spreading
+from nlpcli.cli.multiple_values import MultiValueCommand
 from nlpcli.cli.option_conventions import LABELED_LINES, OUT_FILE, STANDARD_INPUT
 
-Command = Spreading
+Command = MultiValueCommand
 
 
 def command(

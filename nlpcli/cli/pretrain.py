@@ -9,14 +9,14 @@ from typing import ClassVar
 import typer
 
 from nlpcli.cli import forecast_output, shell_completion, terminal, training_options
-from nlpcli.cli.multiple_values import Spreading
+from nlpcli.cli.multiple_values import MultiValueCommand
 from nlpcli.cli.option_conventions import DOCUMENTS, JSON_FIELD
 
 
-class Command(Spreading):
+class Command(MultiValueCommand):
     """The objective is an argument or the value of --objective."""
 
-    spread: ClassVar = ("--data", "--dev")  # a shell makes several values of a glob
+    multi_value_options: ClassVar = ("--data", "--dev")  # a shell makes several values of a glob
 
     exclusive: ClassVar = (
         ("objective_name", "objective"),

@@ -8,13 +8,13 @@ from typing import ClassVar
 import typer
 
 from nlpcli.cli import shared_options, terminal
-from nlpcli.cli.multiple_values import Spreading
+from nlpcli.cli.multiple_values import MultiValueCommand
 
 
-class Command(Spreading):
+class Command(MultiValueCommand):
     """`--metric` takes several names at once."""
 
-    spread: ClassVar = ("--metric",)
+    multi_value_options: ClassVar = ("--metric",)
     exclusive: ClassVar = (("json", "format"),)
 
 

@@ -114,7 +114,7 @@ def _batch(reader: _Reader[Any], questions: Sequence[Completions], pad_id: int) 
         read = torch.tensor([list(question.prefix[:ahead]) for question in questions], device=device)
         _, state = reader.read(read, state)
     counts = [len(question.candidates) for question in questions]
-    state = reader.spread(state, torch.repeat_interleave(torch.tensor(counts)).to(device))
+    state = reader.select_rows(state, torch.repeat_interleave(torch.tensor(counts)).to(device))
     rows: list[list[int]] = []
     positions: list[int] = []
     targets: list[list[int]] = []
@@ -214,7 +214,7 @@ class _Reader(Protocol[_State]):
         """ids (rows, n) -> states (rows, n, d_model) that predict what follows each, and the state after them."""
         ...
 
-    def spread(self, state: _State, index: Tensor) -> _State:
+    def select_rows(self, state: _State, index: Tensor) -> _State:
         """The state whose row i is row index[i]."""
         ...
 
@@ -237,7 +237,7 @@ class _Whole:
     def read(self, ids: Tensor, state: object) -> tuple[Tensor, object]:
         return self.model.advance(ids, state)
 
-    def spread(self, state: object, index: Tensor) -> object:
+    def select_rows(self, state: object, index: Tensor) -> object:
         return self.model.reorder(state, index)
 
 
@@ -264,5 +264,5 @@ class _Segments:
             parts.append(hidden)
         return torch.cat(parts, dim=1), state
 
-    def spread(self, state: Remembered, index: Tensor) -> Remembered:
+    def select_rows(self, state: Remembered, index: Tensor) -> Remembered:
         return None if state is None else [item.index_select(0, index) for item in state]

@@ -68,6 +68,6 @@ def paired_p_value(system: np.ndarray, baseline: np.ndarray, difference: float) 
     """
     if difference == 0:
         return 1.0
-    spread = np.abs(system - baseline)
-    exceeding = int(np.sum(spread - spread.mean() > difference))
-    return (exceeding + 1) / (len(spread) + 1)
+    differences = np.abs(system - baseline)
+    exceeding = int(np.sum(differences - differences.mean() > difference))
+    return (exceeding + 1) / (len(differences) + 1)

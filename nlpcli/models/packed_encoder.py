@@ -11,7 +11,7 @@ from nlpcli.attention.patterns import Full
 from nlpcli.attention.softmax import SoftmaxAttention
 from nlpcli.models.decoder_state import Memory
 from nlpcli.models.packed_layers import PackedEmbedding, PackedLayer, norm_function, usual
-from nlpcli.models.packed_sources import additive, spread
+from nlpcli.models.packed_sources import additive, scatter_rows
 from nlpcli.models.transformer import EncoderDecoder
 
 _attention = nn.functional.scaled_dot_product_attention
@@ -44,7 +44,9 @@ class PackedEncoder:
             x = x.index_select(0, places)
         for layer in self._layers:
             y = layer.norm(x) if self._pre else x
-            found = spread(layer.query_key_value(y), places, count * m).view(count, m, heads + 2 * kv_heads, width)
+            found = scatter_rows(layer.query_key_value(y), places, count * m).view(
+                count, m, heads + 2 * kv_heads, width
+            )
             query, new = found[:, :, :heads], found[:, :, heads:]
             if layer.turned is not None:
                 query, new = layer.turned(query, new, 0)
@@ -61,7 +63,7 @@ class PackedEncoder:
                 x = layer.feed_norm(x)
         if self._last is not None:
             x = self._last(x)
-        return Memory(spread(x, places, count * m).view(count, m, -1), mask)
+        return Memory(scatter_rows(x, places, count * m).view(count, m, -1), mask)
 
 
 def can_pack_encoder(model: EncoderDecoder) -> bool:

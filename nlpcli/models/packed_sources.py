@@ -88,7 +88,7 @@ class SourceProjections:
         shape = (count, m, 2, self._heads, self._width)
         layers = []
         for project in self._memories:
-            found = spread(project(rows), places, count * m).view(shape)
+            found = scatter_rows(project(rows), places, count * m).view(shape)
             key, value = found.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
             layers.append((key, value))
         return PackedSources(count, tuple(layers), None if padding is None else additive(padding, states.dtype))
@@ -134,7 +134,7 @@ def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return zeros.masked_fill_(~mask, -torch.inf)[:, None, None, :]
 
 
-def spread(rows: Tensor, places: Tensor | None, count: int) -> Tensor:
+def scatter_rows(rows: Tensor, places: Tensor | None, count: int) -> Tensor:
     """The rows at their places among `count`, zeros elsewhere; None: they are all of them."""
     return rows if places is None else rows.new_zeros(count, rows.size(1)).index_copy_(0, places, rows)
 

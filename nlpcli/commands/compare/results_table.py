@@ -344,12 +344,12 @@ def as_csv(results: Results) -> str:
     measured = list(dict.fromkeys(name for row in results.rows for name in row.metrics))
     costs = ["parameters", "tokens", "seconds", "flops", "step"]
     several = any(len(row.seeds) > 1 for row in results.rows)
-    spread = [f"{name}_deviation" for name in measured] if several else []
+    deviations = [f"{name}_deviation" for name in measured] if several else []
     bounded = dict.fromkeys(
         name for row in results.rows for name, number in row.metrics.items() if number.low is not None
     )
     bounds = [f"{name}_{end}" for name in bounded for end in ("low", "high")]
-    first, others = ["cell", "group"], ["status", *costs, *measured, *spread, *bounds]
+    first, others = ["cell", "group"], ["status", *costs, *measured, *deviations, *bounds]
     axes = [f"axis {axis}" if axis in (*first, *others) else axis for axis in results.axes]
     shown = _columns(results, {*first, *axes, *others})
     writer = csv.writer(file, lineterminator="\n")
@@ -363,7 +363,7 @@ def as_csv(results: Results) -> str:
         settings = [_in_full(results, row, name) for name in shown]
         writer.writerow(
             [row.name, row.group, *(row.labels.get(axis, "") for axis in results.axes), *settings, row.status]
-            + [_plain(values.get(name)) for name in (*costs, *measured, *spread, *bounds)]
+            + [_plain(values.get(name)) for name in (*costs, *measured, *deviations, *bounds)]
         )
     return file.getvalue()
 

@@ -38,8 +38,8 @@ class Ratio:
         if not filled.any():
             return cls(1.0, 1.0)
         c = float(target[filled].sum() / source[filled].sum())
-        spread = float(np.median(np.abs(_distance(source[filled], target[filled], c))))
-        return cls(c, max(1.4826 * spread, _NARROW))
+        median_deviation = float(np.median(np.abs(_distance(source[filled], target[filled], c))))
+        return cls(c, max(1.4826 * median_deviation, _NARROW))
 
     def z(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
         """(pairs,)"""

@@ -65,10 +65,10 @@ def share_of(
         return _whole([(make(place), 1.0) for place in places[rank::count]], len(places))
     batches: Iterable[Batch] = map(make, places)
     if not divisible:
-        return _spread(places, make, processes)
+        return _share_of_whole_batches(places, make, processes)
     made = list(batches)
     if not all(hasattr(batch, "part") for batch in made):
-        return _spread(places, make, processes)
+        return _share_of_whole_batches(places, make, processes)
     parts = [_rows_of(cast("DivisibleBatch", batch), processes, reads_on=reads_on) for batch in made]
     first = processes.first  # counts each batch once
     return Share(
@@ -86,7 +86,7 @@ def check_divisible(task: Objective[Any, Any], accumulate: int, processes: Proce
         raise _indivisible(accumulate, processes.count)
 
 
-def _spread(places: Sequence[int], make: Callable[[int], Batch], processes: Processes) -> Share:
+def _share_of_whole_batches(places: Sequence[int], make: Callable[[int], Batch], processes: Processes) -> Share:
     """Whole batches, in unequal numbers."""
     own = [(make(place), 1.0) for place in places[processes.rank :: processes.count]]
     return _whole(own or [(make(places[0]), 0.0)], len(places))
