@@ -37,9 +37,9 @@ class AdaptiveSoftmax(nn.Module):
 
         Shapes: hidden (n, d_model), weight (vocab, d_model), target (n), bias (vocab).
         """
-        group, goal = self._groups(target)
+        group, head_target = self._groups(target)
         head_weight, head_bias = self._head(weight, bias)
-        parts = [vocabulary_loss(hidden, head_weight, goal, bias=head_bias)]
+        parts = [vocabulary_loss(hidden, head_weight, head_target, bias=head_bias)]
         for i, (begin, end) in enumerate(pairwise(self.borders[1:])):
             places = (group == i + 1).nonzero().squeeze(1)
             part_bias = None if bias is None else bias[begin:end]
@@ -52,9 +52,9 @@ class AdaptiveSoftmax(nn.Module):
     @torch.no_grad()
     def nll(self, hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None = None) -> Tensor:
         """The negative log-likelihood of each position (n), in nats, as `vocabulary_nll` gives it."""
-        group, goal = self._groups(target)
+        group, head_target = self._groups(target)
         head_weight, head_bias = self._head(weight, bias)
-        found = vocabulary_nll(hidden, head_weight, goal, bias=head_bias)
+        found = vocabulary_nll(hidden, head_weight, head_target, bias=head_bias)
         for i, (begin, end) in enumerate(pairwise(self.borders[1:])):
             places = (group == i + 1).nonzero().squeeze(1)
             part_bias = None if bias is None else bias[begin:end]

@@ -92,8 +92,8 @@ def vocabulary_nll(hidden: Tensor, weight: Tensor, target: Tensor, *, bias: Tens
     rows = _rows(hidden.size(0), weight.size(0), on_gpu=hidden.is_cuda)
     exact = torch.promote_types(hidden.dtype, torch.float32)
     parts = [
-        F.cross_entropy(linear(part, weight, bias).to(exact), goal, reduction="none")
-        for part, goal in zip(hidden.split(rows), target.split(rows), strict=True)
+        F.cross_entropy(linear(part, weight, bias).to(exact), labels, reduction="none")
+        for part, labels in zip(hidden.split(rows), target.split(rows), strict=True)
     ]
     return torch.cat(parts)
 
@@ -154,11 +154,11 @@ def _in_chunks(
     each = x.new_empty(count, dtype=exact)
     for start in range(0, count, rows):
         part = x[start : start + rows]
-        goal = target[start : start + rows, None]
+        labels = target[start : start + rows, None]
         logits = product(part, w).to(exact)
         if bias is not None:
             logits += bias
-        chosen = logits.gather(1, goal).squeeze(1)
+        chosen = logits.gather(1, labels).squeeze(1)
         top = logits.amax(dim=1, keepdim=True)
         average = logits.mean(dim=1) if epsilon else 0.0
         scores = logits.clone() if r_drop else None
@@ -184,7 +184,7 @@ def _in_chunks(
                 slope.mul_((1 + 2 * z_loss * log_total)[:, None])
             if epsilon:
                 slope.sub_(epsilon / vocab)
-            slope.scatter_add_(1, goal, slope.new_full((1, 1), epsilon - 1.0).expand_as(goal))
+            slope.scatter_add_(1, labels, slope.new_full((1, 1), epsilon - 1.0).expand_as(labels))
             if divergence_slope is not None:
                 slope.add_(divergence_slope, alpha=r_drop / 2)
             grads.add(slope, part, w, slice(start, start + rows))

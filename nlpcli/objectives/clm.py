@@ -175,8 +175,8 @@ class CausalLanguageModelling:
         """The loss of each row of ids (rows, n + 1) at the places where `scored` (rows, n) is True, and the memory."""
         hidden, memory = self._hidden(model, ids[:, :-1], memory)
         places = torch.from_numpy(scored.ravel().nonzero()[0]).to(ids.device)
-        goal = ids[:, 1:].flatten().index_select(0, places)
-        nats = token_nll(model, hidden.flatten(0, 1).index_select(0, places), goal)
+        labels = ids[:, 1:].flatten().index_select(0, places)
+        nats = token_nll(model, hidden.flatten(0, 1).index_select(0, places), labels)
         parts = [part for part in nats.split(scored.sum(axis=1).tolist()) if len(part)]
         return [Loss(part.sum(), part.sum(), len(part)) for part in parts], memory
 

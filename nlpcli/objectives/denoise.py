@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from nlpcli.models.transformer import EncoderDecoder
 
 _EVALUATION_SEED = 2020
-_COUNTED_GOALS = 50_000  # in which the most frequent token is looked for
+_COUNTED_LABELS = 50_000  # in which the most frequent token is looked for
 
 
 @dataclass
@@ -45,7 +45,7 @@ class DenoisingBatch(PairBatch):
 
     hidden: Tensor | None = None
     hidden_places: Tensor | None = None
-    per_hidden: float | None = None  # goals for each hidden token of the batch that this one is a part of
+    per_hidden: float | None = None  # labels for each hidden token of the batch that this one is a part of
 
     def part(self, start: int, stop: int) -> DenoisingBatch:
         """The rows from `start` up to `stop`; the weights of its losses are those in the whole batch."""
@@ -164,7 +164,7 @@ class Denoising:
         self, model: EncoderDecoder, batch: DenoisingBatch, states: Tensor, encoded: Tensor | None
     ) -> tuple[Loss, Loss | None]:
         """The target's loss, and with MLM that of the hidden tokens, if there are any."""
-        loss = token_loss(model, states, batch.goal, self.loss_settings)
+        loss = token_loss(model, states, batch.labels, self.loss_settings)
         if encoded is None or batch.hidden is None or batch.hidden.numel() == 0:
             return loss, None
         return loss, token_loss(model, encoded, batch.hidden, self.loss_settings)
@@ -172,7 +172,7 @@ class Denoising:
     def _joined(self, loss: Loss, mlm_loss: Loss | None, per_hidden: float | None = None) -> Loss:
         """The target's loss; with MLM the total has the mean loss of the hidden tokens in it, `mlm` times as heavy.
 
-        per_hidden: goals for each hidden token; those of the losses when None.
+        per_hidden: labels for each hidden token; those of the losses when None.
         """
         if mlm_loss is None:
             return loss
@@ -190,7 +190,7 @@ class Denoising:
             states, encoded = self._states(model, batch)
             loss, mlm_loss = self._parts(model, batch, states, encoded)
             tallies: dict[str, tuple[Tensor | float, int]] = {
-                "accuracy": (_right(model, states, batch.goal), batch.count),
+                "accuracy": (_right(model, states, batch.labels), batch.count),
                 "baseline": (trivial, batch.count),
             }
             if self.noise.copies:
@@ -214,12 +214,12 @@ class Denoising:
             yield Sample(text.ids.tolist(), noised.source.tolist(), noised.target.tolist())
 
     def _trivially_right(self, batch: DenoisingBatch) -> int:
-        """How many goals the trivial guess gets right."""
+        """How many labels the trivial guess gets right."""
         if not self.noise.copies:
-            return int((batch.goal == self._most_frequent).sum())
+            return int((batch.labels == self._most_frequent).sum())
         row, place = batch.places // batch.target.size(1), batch.places % batch.target.size(1)
         there = place < batch.source.size(1)
-        return int((batch.source[row[there], place[there]] == batch.goal[there]).sum())
+        return int((batch.source[row[there], place[there]] == batch.labels[there]).sum())
 
     @cached_property
     def _most_frequent(self) -> int:
@@ -227,9 +227,9 @@ class Denoising:
         counts = np.zeros(len(self.symbols.is_special), dtype=np.int64)
         rng = np.random.default_rng(_EVALUATION_SEED)
         for item in self.plan(0):
-            goal = self.collate(item, rng).goal.numpy()
-            counts += np.bincount(goal, minlength=len(counts))
-            if counts.sum() >= _COUNTED_GOALS:
+            labels = self.collate(item, rng).labels.numpy()
+            counts += np.bincount(labels, minlength=len(counts))
+            if counts.sum() >= _COUNTED_LABELS:
                 break
         return int(counts.argmax())
 
@@ -241,5 +241,5 @@ class Denoising:
             yield Sample(text.ids.tolist(), corrupted, target)
 
 
-def _right(model: TokenPredictor, states: Tensor, goal: Tensor) -> Tensor:
-    return (best_tokens(states, model.output_weight, model.output_bias) == goal).sum()
+def _right(model: TokenPredictor, states: Tensor, labels: Tensor) -> Tensor:
+    return (best_tokens(states, model.output_weight, model.output_bias) == labels).sum()

@@ -44,21 +44,22 @@ _EVALUATION_SEED = 2019
 class EncoderBatch:
     """ids (batch, n) read; mask (batch, n), True where there is a token, or None; segments (batch, n) or None.
 
-    goal (k): the hidden tokens, at `places` (k) of the flattened ids; labels (batch): of the pairs. Either may be None.
+    targets (k): the hidden tokens, at `places` (k) of the flattened ids; labels (batch): of the pairs. Either may be
+    None.
     """
 
     ids: Tensor
     mask: Tensor | None
     segments: Tensor | None
     places: Tensor | None
-    goal: Tensor | None
+    targets: Tensor | None
     labels: Tensor | None
     tokens: int  # padding not counted
-    per_row: float | None = None  # goals for each row of the batch that this one is a part of
+    per_row: float | None = None  # targets for each row of the batch that this one is a part of
 
     @property
     def count(self) -> int:
-        return len(self.ids) if self.goal is None else self.goal.numel()
+        return len(self.ids) if self.targets is None else self.targets.numel()
 
     @property
     def size(self) -> int:
@@ -67,11 +68,11 @@ class EncoderBatch:
     def part(self, start: int, stop: int) -> EncoderBatch:
         """The rows from `start` up to `stop`; the weights of its losses are those in the whole batch."""
         ids, mask = self.ids[start:stop], None if self.mask is None else self.mask[start:stop]
-        places, goal = places_of_rows(self.places, self.goal, start, stop, self.ids.size(1))
+        places, targets = places_of_rows(self.places, self.targets, start, stop, self.ids.size(1))
         return EncoderBatch(
             ids, mask,
             None if self.segments is None else self.segments[start:stop],
-            places, goal,
+            places, targets,
             None if self.labels is None else self.labels[start:stop],
             ids.numel() if mask is None else int(mask.sum()),
             self.count / self.size if self.per_row is None else self.per_row,
@@ -173,16 +174,16 @@ class EncoderPretraining:
         if self.format in PAIR_FORMATS:
             segments = np.zeros(mask.shape, dtype=np.int64)
             segments[mask] = np.concatenate([example.segments for example in examples])
-        places = goal = None
+        places = targets = None
         if hidden:
             places = np.concatenate([row * width + masked.places for row, masked in enumerate(hidden)])
-            goal = np.concatenate([masked.goals for masked in hidden])
+            targets = np.concatenate([masked.targets for masked in hidden])
         return EncoderBatch(
             ids=torch.from_numpy(ids),
             mask=None if mask.all() else torch.from_numpy(mask),
             segments=None if segments is None else torch.from_numpy(segments),
             places=None if places is None else torch.from_numpy(places),
-            goal=None if goal is None else torch.from_numpy(goal),
+            targets=None if targets is None else torch.from_numpy(targets),
             labels=torch.tensor([example.label for example in examples]) if self.pair else None,
             tokens=int(lengths.sum()),
         )
@@ -193,11 +194,11 @@ class EncoderPretraining:
     def _loss(self, model: Encoder, batch: EncoderBatch, *, measured: bool = False) -> Loss:
         states = model(batch.ids, batch.mask, batch.segments)
         parts: dict[str, Loss] = {}
-        if batch.goal is not None:
-            assert batch.places is not None  # of the goal
+        if batch.targets is not None:
+            assert batch.places is not None  # of the targets
             guess = self._most_frequent if measured else None
             settings = self.loss_settings
-            parts["mlm"] = masked_loss(model, states, batch.places, batch.goal, settings=settings, guess=guess)
+            parts["mlm"] = masked_loss(model, states, batch.places, batch.targets, settings=settings, guess=guess)
         if self.pair:
             assert batch.labels is not None  # of the pairs
             guess = self._majority if measured else None
@@ -251,9 +252,9 @@ class EncoderPretraining:
                 label = _LABELS[self.pair][example.label]
                 predicted_label = _LABELS[self.pair][int(model.pair_logits(states).argmax())]
             ids = example.ids.tolist()
-            places, goals = (hidden[0].places.tolist(), hidden[0].goals.tolist()) if hidden else ([], [])
+            places, targets = (hidden[0].places.tolist(), hidden[0].targets.tolist()) if hidden else ([], [])
             yield Guess(
-                Sample(ids, hidden[0].corrupted.tolist() if hidden else ids, goals, label),
+                Sample(ids, hidden[0].corrupted.tolist() if hidden else ids, targets, label),
                 places,
                 predictions,
                 predicted_label,
@@ -267,9 +268,9 @@ class EncoderPretraining:
             one = [int(rng.integers(len(item.numbers)))]
             chosen = Item(item.places[one], item.numbers[one], item.copy)
             (example,), hidden = self._read(self.train, chosen, rng)
-            corrupted, goals = (hidden[0].corrupted, hidden[0].goals) if hidden else (example.ids, example.ids[:0])
+            corrupted, targets = (hidden[0].corrupted, hidden[0].targets) if hidden else (example.ids, example.ids[:0])
             label = _LABELS[self.pair][example.label] if self.pair else ""
-            yield Sample(example.ids.tolist(), corrupted.tolist(), goals.tolist(), label)
+            yield Sample(example.ids.tolist(), corrupted.tolist(), targets.tolist(), label)
 
 
 def _checked(weights: Mapping[str, float]) -> dict[str, float]:

@@ -160,4 +160,4 @@ class GapSentences:
         if not self.mlm:
             return Noised(source, target)
         masked = self.masking(source, rng, symbols)  # never the masks of sentences
-        return Noised(masked.corrupted, target, masked.places, masked.goals)
+        return Noised(masked.corrupted, target, masked.places, masked.targets)

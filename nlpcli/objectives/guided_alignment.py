@@ -84,7 +84,7 @@ def guided_loss(model: Any, batch: PairBatch, settings: LossSettings, guided: Gu
         with recording(choose_layer(model, head.layer), gradients=True) as [recorded]:
             hidden = model.hidden(batch.source, batch.source_mask, batch.target)
         weights = recorded[0][:, head.head - 1]
-    loss = token_loss(model, hidden.flatten(0, 1).index_select(0, batch.places), batch.goal, settings)
+    loss = token_loss(model, hidden.flatten(0, 1).index_select(0, batch.places), batch.labels, settings)
     aligned, count = alignment_loss(weights, batch.links)
     logged = {**loss.logged, ALIGNMENT_LOSS: (aligned.detach(), count)}
     return replace(loss, total=loss.total + guided.weight * aligned, logged=logged)

@@ -20,11 +20,11 @@ _TABLE = 1 << 10
 
 
 class Masked(NamedTuple):
-    """corrupted (n,) is read; goals (k,) are the ids that stood at `places` (k,), in order."""
+    """corrupted (n,) is read; targets (k,) are the ids that stood at `places` (k,), in order."""
 
     corrupted: np.ndarray
     places: np.ndarray
-    goals: np.ndarray
+    targets: np.ndarray
 
 
 @dataclass(frozen=True)

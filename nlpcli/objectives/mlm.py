@@ -31,22 +31,22 @@ def masked_loss(
     model: Encoder,
     states: Tensor,
     places: Tensor,
-    goal: Tensor,
+    targets: Tensor,
     *,
     settings: LossSettings = CROSS_ENTROPY,
     guess: int | None = None,
 ) -> Loss:
-    """The loss of the hidden tokens goal (k) at `places` (k) of the flattened states (batch, n, d_model).
+    """The loss of the hidden tokens `targets` (k) at `places` (k) of the flattened states (batch, n, d_model).
 
     guess: a token; with it come the tallies `mlm_accuracy`, of
     the most probable tokens, and `mlm_baseline`, of always guessing that one.
     """
     hidden = model.mlm_hidden(states.flatten(0, 1).index_select(0, places))
-    loss = token_loss(model, hidden, goal, settings)
+    loss = token_loss(model, hidden, targets, settings)
     if guess is None:
         return loss
     best = best_tokens(hidden, model.output_weight, model.output_bias)
-    tallies = {"mlm_accuracy": (best == goal).sum(), "mlm_baseline": (goal == guess).sum()}
+    tallies = {"mlm_accuracy": (best == targets).sum(), "mlm_baseline": (targets == guess).sum()}
     return replace(loss, tallies={name: (right, loss.count) for name, right in tallies.items()})
 
 

@@ -75,14 +75,14 @@ class Batch(Protocol):
 
 
 def places_of_rows(
-    places: Tensor | None, goal: Tensor | None, start: int, stop: int, width: int
+    places: Tensor | None, labels: Tensor | None, start: int, stop: int, width: int
 ) -> tuple[Tensor | None, Tensor | None]:
     """Those of `places` (k) in flattened rows of `width` that lie in the rows from `start` up to `stop`, as they are in
-    these rows alone, and what of `goal` (k) belongs to them."""
-    if places is None or goal is None:
+    these rows alone, and those of `labels` (k) that belong to them."""
+    if places is None or labels is None:
         return None, None
     inside = (places >= start * width) & (places < stop * width)
-    return places[inside] - start * width, goal[inside]
+    return places[inside] - start * width, labels[inside]
 
 
 ModelT = TypeVar("ModelT", bound=nn.Module, contravariant=True)

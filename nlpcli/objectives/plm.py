@@ -65,7 +65,7 @@ class PermutationBatch:
         return earlier | (self.rank == 0)[:, None, :]
 
     @property
-    def goal(self) -> Tensor:
+    def labels(self) -> Tensor:
         """The tokens predicted: (count,)."""
         return self.ids.gather(1, self.targets)[self.valid]
 
@@ -157,7 +157,7 @@ class PermutationLanguageModelling:
         if carry and carry[0].size(0) != batch.ids.size(0):
             carry = None  # resumed with another size of batches
         states, carry = self._states(model, batch, carry)
-        return token_loss(model, states, batch.goal, self.loss_settings), carry
+        return token_loss(model, states, batch.labels, self.loss_settings), carry
 
     def _states(
         self, model: XLNet, batch: PermutationBatch, memory: list[Tensor] | None
@@ -173,17 +173,17 @@ class PermutationLanguageModelling:
         for number, starts in enumerate(self._held_out(length)):
             rng = np.random.default_rng([_EVALUATION_SEED, number])
             batch = self._batch(self.dev.windows(starts, length), rng)
-            trivial = int((batch.goal == self._most_frequent).sum())
+            trivial = int((batch.labels == self._most_frequent).sum())
             batch = batch.to(device)
             if memory is not None:
                 memory = [states[: len(starts)] for states in memory]
             states, memory = self._states(model, batch, memory)
-            right = best_tokens(states, model.output_weight, model.output_bias) == batch.goal
+            right = best_tokens(states, model.output_weight, model.output_bias) == batch.labels
             tallies: dict[str, tuple[Tensor | float, int]] = {
                 "accuracy": (right.sum(), batch.count),
                 "baseline": (trivial, batch.count),
             }
-            yield replace(token_loss(model, states, batch.goal), tallies=tallies)
+            yield replace(token_loss(model, states, batch.labels), tallies=tallies)
 
     def _held_out(self, length: int) -> Iterator[np.ndarray]:
         """Where the windows of each batch begin; row by row they read on, the first rows by one window more."""

@@ -34,7 +34,7 @@ def sampled_attention_loss(
     """The loss of the target with positions that are sampled now, and what gives their probabilities a gradient."""
     hidden, choices = model.hidden_and_choices(batch.source, batch.source_mask, batch.target)
     assert choices is not None  # in training there are some
-    loss, each = token_losses(model, hidden.flatten(0, 1).index_select(0, batch.places), batch.goal, settings)
+    loss, each = token_losses(model, hidden.flatten(0, 1).index_select(0, batch.places), batch.labels, settings)
     rewards = torch.zeros(batch.target.shape, dtype=each.dtype, device=each.device)
     rewards.view(-1).index_copy_(0, batch.places, -each)
     predicted = torch.zeros(batch.target.shape, dtype=torch.bool, device=each.device)

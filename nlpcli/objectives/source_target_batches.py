@@ -35,7 +35,7 @@ def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
 
 @dataclass
 class PairBatch:
-    """source (batch, m), source_mask (batch, m) or None, target (batch, n) read, goal (k) predicted at `places` (k).
+    """source (batch, m), source_mask (batch, m) or None, target (batch, n) read, labels (k) predicted at `places` (k).
 
     own (batch, n): True where a decoder reads the token that it predicts itself instead of the target's.
     links (batch, n, m): how much of an alignment head's attention belongs to each source token, see
@@ -45,15 +45,15 @@ class PairBatch:
     source: Tensor
     source_mask: Tensor | None
     target: Tensor
-    goal: Tensor
-    places: Tensor  # of the goals in the flattened target
+    labels: Tensor
+    places: Tensor  # of the labels in the flattened target
     tokens: int  # in source and target, padding not counted
     own: Tensor | None = None
     links: Tensor | None = None
 
     @property
     def count(self) -> int:
-        return self.goal.numel()
+        return self.labels.numel()
 
     @property
     def size(self) -> int:
@@ -61,14 +61,14 @@ class PairBatch:
 
     def part(self, start: int, stop: int) -> Self:
         """The rows from `start` up to `stop`; `tokens` are its share of those of all rows."""
-        places, goal = places_of_rows(self.places, self.goal, start, stop, self.target.size(1))
-        assert places is not None and goal is not None  # of every batch
+        places, labels = places_of_rows(self.places, self.labels, start, stop, self.target.size(1))
+        assert places is not None and labels is not None  # of every batch
         return replace(
             self,
             source=self.source[start:stop],
             source_mask=None if self.source_mask is None else self.source_mask[start:stop],
             target=self.target[start:stop],
-            goal=goal,
+            labels=labels,
             places=places,
             tokens=self.tokens * (stop - start) // self.size,
             own=None if self.own is None else self.own[start:stop],
@@ -102,11 +102,11 @@ def pair_batch(
     n += given
     read = source_special or special
     source = np.full((len(pairs), m), read.pad)
-    target, goal = (np.full((len(pairs), n), special.pad) for _ in range(2))
+    target, labels = (np.full((len(pairs), n), special.pad) for _ in range(2))
     target[:, : given + 1] = start
     for i, (x, y) in enumerate(pairs):
         source[i, : len(x)], source[i, len(x)] = x, read.eos
-        goal[i, given : given + len(y)], goal[i, given + len(y)] = y, special.eos
+        labels[i, given : given + len(y)], labels[i, given + len(y)] = y, special.eos
         target[i, given + 1 : given + len(y) + 1] = y
     mask = np.arange(m) < lengths[:, :1]
     predicted = (np.arange(n) >= given) & (np.arange(n) < lengths[:, 1:] + given)
@@ -115,7 +115,7 @@ def pair_batch(
         source=torch.from_numpy(source),
         source_mask=None if mask.all() else torch.from_numpy(mask),
         target=torch.from_numpy(target),
-        goal=torch.from_numpy(goal.ravel()[places]),
+        labels=torch.from_numpy(labels.ravel()[places]),
         places=torch.from_numpy(places),
         tokens=int(lengths.sum()),
     )
@@ -140,7 +140,7 @@ def stream_batch(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], special: 
         source=source,
         source_mask=torch.arange(source.size(1)) < lengths[:, None],
         target=target,
-        goal=torch.tensor([id_ for _, rest in pairs for id_ in (*rest, special.eos)]),
+        labels=torch.tensor([id_ for _, rest in pairs for id_ in (*rest, special.eos)]),
         places=torch.tensor(ends),
         tokens=sum(map(len, streams)),
     )

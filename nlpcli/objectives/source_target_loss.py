@@ -25,11 +25,11 @@ def stream_loss(model: Decoder, batch: PairBatch, settings: LossSettings = CROSS
     def states() -> Tensor:
         return model.hidden(batch.target).flatten(0, 1).index_select(0, batch.places)
 
-    return _loss(model, states, batch.goal, settings)
+    return _loss(model, states, batch.labels, settings)
 
 
 def pair_states(model: EncoderDecoder, batch: PairBatch) -> Tensor:
-    """The decoder's states that predict `batch.goal`: (k, d_model)."""
+    """The decoder's states that predict `batch.labels`: (k, d_model)."""
     if batch.own is not None:
         hidden = own_token_states(model, batch)
     else:
@@ -41,11 +41,11 @@ def pair_loss(model: EncoderDecoder, batch: PairBatch, settings: LossSettings = 
     """The loss of the target."""
     if model.training and model.samples_attention:
         return sampled_attention_loss(cast("RecurrentEncoderDecoder", model), batch, settings)
-    return _loss(model, lambda: pair_states(model, batch), batch.goal, settings)
+    return _loss(model, lambda: pair_states(model, batch), batch.labels, settings)
 
 
-def _loss(model: TokenPredictor, states: Callable[[], Tensor], goal: Tensor, settings: LossSettings) -> Loss:
-    """The loss of `goal` (k) by a pass of the model, or by two with R-Drop. states: a pass (k, d_model)."""
+def _loss(model: TokenPredictor, states: Callable[[], Tensor], labels: Tensor, settings: LossSettings) -> Loss:
+    """The loss of `labels` (k) by a pass of the model, or by two with R-Drop. states: a pass (k, d_model)."""
     if not (model.training and settings.r_drop):
-        return token_loss(model, states(), goal, settings)
-    return token_loss_of_two(model, states(), states(), goal, settings)
+        return token_loss(model, states(), labels, settings)
+    return token_loss_of_two(model, states(), states(), labels, settings)

@@ -72,9 +72,9 @@ def token_loss_of_two(
     if getattr(model, "adaptive_softmax", None) is not None:
         check_adaptive(settings)
     states = torch.stack((first, second), dim=1).flatten(0, 1)
-    goal = labels.repeat_interleave(2)
+    repeated_labels = labels.repeat_interleave(2)
     total, nll = vocabulary_loss(
-        states, model.output_weight, goal, bias=model.output_bias, settings=settings, twice=True
+        states, model.output_weight, repeated_labels, bias=model.output_bias, settings=settings, twice=True
     )  # fmt: skip
     return Loss(total / 2, nll / 2, labels.numel())
 

@@ -71,7 +71,7 @@ def rows_of(batch):
         mask = slice(None) if batch.source_mask is None else batch.source_mask[row]
         mine = batch.places // width == row
         places = batch.places[mine] % width
-        yield batch.source[row][mask], batch.target[row][places], batch.goal[mine]
+        yield batch.source[row][mask], batch.target[row][places], batch.labels[mine]
 
 
 @pytest.mark.parametrize("noise", [*SENTENCES, *STREAM])
@@ -103,7 +103,7 @@ def test_batches_follow_from_the_generator_alone(make, noise):
     task, again = make(noise), make(noise)
     item = task.plan(1)[0]
     one, same, other = (t.collate(item, random(s)) for t, s in ((task, 1), (again, 1), (task, 2)))
-    assert torch.equal(one.source, same.source) and torch.equal(one.goal, same.goal)
+    assert torch.equal(one.source, same.source) and torch.equal(one.labels, same.labels)
     assert one.source.shape != other.source.shape or not torch.equal(one.source, other.source)
 
 
@@ -181,7 +181,7 @@ def test_evaluation_is_the_same_every_time_and_counts_what_is_right(make, model,
 
 def test_without_copying_the_baseline_is_the_most_frequent_target_token(make, model):
     task = make("spans")
-    goals = torch.cat([task.collate(item, random(5)).goal for item in task.plan(0)])
+    goals = torch.cat([task.collate(item, random(5)).labels for item in task.plan(0)])
     shares = torch.bincount(goals) / len(goals)
     parts = list(task.evaluate(model, torch.device("cpu")))
     share = sum(p.tallies["baseline"][0] for p in parts) / sum(p.count for p in parts)
@@ -228,7 +228,7 @@ def test_what_a_position_predicts_depends_on_no_later_input_of_the_decoder(make,
     model.decoder_embedding.register_forward_hook(lambda module, given, out: kept.update(x=out))
     length = batch.target.size(1)
     states, _ = task._states(model, batch)
-    nll = F.cross_entropy(model.logits(states), batch.goal, reduction="none")
+    nll = F.cross_entropy(model.logits(states), batch.labels, reduction="none")
     for i in range(length):
         (gradient,) = torch.autograd.grad(nll[i], kept["x"], retain_graph=True)
         reached = gradient[0].abs().sum(dim=-1)

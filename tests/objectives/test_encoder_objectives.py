@@ -120,9 +120,9 @@ def test_nothing_special_is_ever_hidden_and_goals_restore_the_text(make, tokeniz
     for item in task.plan(0)[:30]:
         batch = task.collate(item, np.random.default_rng(5))
         original = batch.ids.flatten().clone()
-        original[batch.places] = batch.goal
+        original[batch.places] = batch.targets
         original = original.view_as(batch.ids)
-        assert not np.isin(batch.goal, special).any()
+        assert not np.isin(batch.targets, special).any()
         there = torch.ones_like(batch.ids, dtype=torch.bool) if batch.mask is None else batch.mask
         assert torch.equal(there, original != plain.pad) and batch.tokens == int(there.sum())
         assert torch.all(original[:, 0] == plain.cls) and torch.all((original == plain.sep).sum(1) == 2)
@@ -141,7 +141,7 @@ def test_about_fifteen_per_cent_are_hidden_whatever_the_tokenizer(make, tokenize
         for batch in batches(make(kind=kind, context=512, masking=Masking(unit=unit))):
             hidden += batch.count
             original = batch.ids.flatten().clone()
-            original[batch.places] = batch.goal
+            original[batch.places] = batch.targets
             ordinary += int((~torch.isin(original, special)).sum())
     assert hidden / ordinary == pytest.approx(0.15, abs=0.02)
 
@@ -151,7 +151,7 @@ def test_full_sentences_need_neither_sentences_nor_segments(tmp_path, texts, tok
     plain = build_shards(texts / "train", tokenizer, out=tmp_path / "plain", documents="paragraphs", workers=1)
     task = EncoderPretraining(plain, None, tokenizer, batching=EncoderBatching(CONTEXT))
     for batch in batches(task):
-        assert batch.segments is None and batch.labels is None and batch.count == len(batch.goal)
+        assert batch.segments is None and batch.labels is None and batch.count == len(batch.targets)
         assert batch.ids.size(1) <= CONTEXT
 
 
@@ -168,8 +168,8 @@ def test_the_loss_is_the_weighted_sum_of_cross_entropies(make, model, weights, f
             logits = F.linear(model.mlm_hidden(states), model.output_weight, model.output_bias).flatten(0, 1)[
                 batch.places
             ]
-            nll, count = F.cross_entropy(logits, batch.goal, reduction="sum"), len(batch.goal)
-            smooth = F.cross_entropy(logits, batch.goal, label_smoothing=smoothing if training else 0.0)
+            nll, count = F.cross_entropy(logits, batch.targets, reduction="sum"), len(batch.targets)
+            smooth = F.cross_entropy(logits, batch.targets, label_smoothing=smoothing if training else 0.0)
             wanted = weights["mlm"] * smooth
         if task.pair:
             pair = F.cross_entropy(model.pair_logits(states), batch.labels)
@@ -212,7 +212,7 @@ def test_the_loss_has_no_gradient_at_the_embeddings_of_tokens_that_are_hidden(ma
     shape = {"d_model": 16, "heads": 2, "d_ff": 16, "encoder_layers": 1, "mlm_head": True, "tie": "none"}
     model = build_model({"kind": "encoder", **shape}, tokenizers["wordpiece"].vocab_size)
     batch = batches(make(masking=ALL_MASKED))[0]
-    hidden = sorted(set(batch.goal.tolist()) - set(batch.ids.flatten().tolist()))
+    hidden = sorted(set(batch.targets.tolist()) - set(batch.ids.flatten().tolist()))
     make(masking=ALL_MASKED).loss(model, batch)[0].total.backward()
     slopes = model.encoder_embedding.tokens.weight.grad.abs().sum(1)
     read = [id_ for id_ in batch.ids.unique().tolist() if id_ != tokenizers["wordpiece"].special.pad]
@@ -251,10 +251,13 @@ def test_accuracies_are_those_of_the_most_probable_answers(make, model, sets, to
         batch = task._batch(*task._read(task.dev, task.dev.plan(0)[0]))
         states = model(batch.ids, batch.mask, batch.segments)
         logits = F.linear(model.mlm_hidden(states), model.output_weight, model.output_bias).flatten(0, 1)[batch.places]
-        right = (logits.argmax(-1) == batch.goal).sum()
+        right = (logits.argmax(-1) == batch.targets).sum()
         nsp_right = (model.pair_logits(states).argmax(-1) == batch.labels).sum()
-    assert found["mlm_accuracy"] == (right, len(batch.goal)) and found["nsp_accuracy"] == (nsp_right, len(batch.labels))
-    assert found["mlm_baseline"] == ((batch.goal == frequent).sum(), len(batch.goal))
+    assert found["mlm_accuracy"] == (right, len(batch.targets)) and found["nsp_accuracy"] == (
+        nsp_right,
+        len(batch.labels),
+    )
+    assert found["mlm_baseline"] == ((batch.targets == frequent).sum(), len(batch.targets))
 
 
 def test_static_noise_comes_back_after_as_many_epochs_as_there_are_copies(make):
@@ -264,7 +267,7 @@ def test_static_noise_comes_back_after_as_many_epochs_as_there_are_copies(make):
             where = batch.places.tolist()
             width = batch.ids.size(1)
             hidden = {row: [] for row in range(len(batch.ids))}
-            for place, goal in zip(where, batch.goal.tolist(), strict=True):
+            for place, goal in zip(where, batch.targets.tolist(), strict=True):
                 hidden[place // width].append((place % width, goal))
             rows += [(tuple(ids[ids != 0].tolist()), tuple(hidden[row])) for row, ids in enumerate(batch.ids)]
         return sorted(rows)

@@ -39,7 +39,7 @@ def test_fifteen_per_cent_are_hidden_eighty_masked_ten_random_ten_kept(unit, len
     places = sum(len(masked.places) for _, _, masked in found)
     assert places / ordinary == pytest.approx(0.15, abs=0.002)
     read = np.concatenate([masked.corrupted[masked.places] for _, _, masked in found])
-    goals = np.concatenate([masked.goals for _, _, masked in found])
+    goals = np.concatenate([masked.targets for _, _, masked in found])
     tolerance = 0.04 if unit == "span" else 0.015  # a fate for a whole span has more variance
     assert np.mean(read == SPECIAL.mask) == pytest.approx(0.8, abs=tolerance)
     assert np.mean(read == goals) == pytest.approx(0.1, abs=tolerance)

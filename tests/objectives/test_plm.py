@@ -118,7 +118,7 @@ def test_batches_read_on_and_the_same_generator_gives_the_same_order(shards, tok
         assert batch.ids.tolist() == [stream.read(start, start + CONTEXT).tolist() for start in item]
         assert torch.equal(batch.rank, again.rank) and torch.equal(batch.targets, again.targets)
         assert batch.count == 4 * (CONTEXT // 6) and batch.tokens == 4 * CONTEXT
-        assert not torch.isin(batch.goal, torch.tensor(sorted(tokenizer.special.all()))).any()
+        assert not torch.isin(batch.labels, torch.tensor(sorted(tokenizer.special.all()))).any()
         assert torch.equal(batch.rank.gather(1, batch.targets), torch.arange(1, 5).expand(4, -1))
     assert not torch.equal(batch.rank, task.collate(item, np.random.default_rng(6)).rank)
 
@@ -148,7 +148,7 @@ def test_a_target_depends_on_no_token_that_is_not_earlier_in_the_order(shards, t
     batch = task.collate(task.plan(0)[0], np.random.default_rng(1))
     carry = [torch.randn(4, 10, 16, dtype=torch.float64) for _ in range(2)]
     states, _ = model.permutation_hidden(batch.ids, batch.visible, batch.targets, carry)
-    losses = F.cross_entropy(model.logits(states).flatten(0, 1), batch.goal, reduction="none").view_as(batch.targets)
+    losses = F.cross_entropy(model.logits(states).flatten(0, 1), batch.labels, reduction="none").view_as(batch.targets)
     for row, places in enumerate(batch.targets.tolist()):
         for i, place in enumerate(places):
             [slope] = torch.autograd.grad(losses[row, i], read[0], retain_graph=True)

@@ -125,7 +125,7 @@ def test_the_expected_estimate_is_the_gradient_of_the_expected_loss_for_all_weig
         forced(monkeypatch, positions)
         hidden, choices = made.hidden_and_choices(BATCH.source, BATCH.source_mask, BATCH.target)
         logits = made.logits(hidden.flatten(0, 1)[BATCH.places])
-        rewards = -torch.nn.functional.cross_entropy(logits, BATCH.goal, reduction="none")
+        rewards = -torch.nn.functional.cross_entropy(logits, BATCH.labels, reduction="none")
         probability = choices.log_probability.sum().exp()
         expected = expected - probability * rewards.sum()
         extra = choice_loss(choices, rewards.detach()[None], torch.ones(1, 3, dtype=torch.bool), entropy=0.0)
@@ -145,7 +145,7 @@ def test_the_loss_of_a_batch_is_that_of_its_parts():
     loss = pair_loss(made, BATCH)
     torch.manual_seed(1)
     hidden, choices = made.hidden_and_choices(BATCH.source, BATCH.source_mask, BATCH.target)
-    each = torch.nn.functional.cross_entropy(made.logits(hidden[0]), BATCH.goal, reduction="none")
+    each = torch.nn.functional.cross_entropy(made.logits(hidden[0]), BATCH.labels, reduction="none")
     extra = choice_loss(choices, -each[None].detach(), torch.ones(1, 3, dtype=torch.bool))
     assert torch.allclose(loss.total, each.sum() + extra, atol=1e-12)
     assert torch.allclose(loss.nll, each.sum(), atol=1e-12)
@@ -156,7 +156,7 @@ def test_the_loss_of_a_batch_is_that_of_its_parts():
 def test_outside_of_training_the_loss_is_that_of_the_most_probable_positions():
     made = model("luong").eval()
     loss = pair_loss(made, BATCH)
-    each = torch.nn.functional.cross_entropy(made(BATCH.source, None, BATCH.target)[0], BATCH.goal, reduction="none")
+    each = torch.nn.functional.cross_entropy(made(BATCH.source, None, BATCH.target)[0], BATCH.labels, reduction="none")
     assert torch.allclose(loss.total, each.sum(), atol=1e-12)
     assert torch.equal(loss.total, pair_loss(made, BATCH).total)
 

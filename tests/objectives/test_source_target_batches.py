@@ -23,7 +23,7 @@ def test_each_row_is_read_to_its_eos_and_predicted_from_its_bos(rows):
     batch = pair_batch([(np.array(x, dtype=np.int64), y) for x, y in rows], SPECIAL)
     assert torch.equal(batch.source, pad([source_ids(x, SPECIAL) for x, _ in rows], SPECIAL.pad))
     assert torch.equal(batch.target, pad([[SPECIAL.bos, *y] for _, y in rows], SPECIAL.pad))
-    assert batch.goal.tolist() == [id_ for _, y in rows for id_ in [*y, SPECIAL.eos]]
+    assert batch.labels.tolist() == [id_ for _, y in rows for id_ in [*y, SPECIAL.eos]]
     width = batch.target.size(1)
     assert batch.places.tolist() == [row * width + i for row, (_, y) in enumerate(rows) for i in range(len(y) + 1)]
     lengths = [len(x) + 1 for x, _ in rows]
@@ -32,14 +32,14 @@ def test_each_row_is_read_to_its_eos_and_predicted_from_its_bos(rows):
     else:
         assert batch.source_mask.sum(dim=1).tolist() == lengths
         assert (batch.source[~batch.source_mask] == SPECIAL.pad).all()
-    assert batch.count == len(batch.goal) and batch.tokens == sum(len(x) + len(y) + 2 for x, y in rows)
+    assert batch.count == len(batch.labels) and batch.tokens == sum(len(x) + len(y) + 2 for x, y in rows)
 
 
 @given(st.lists(st.tuples(sides, sides), min_size=1, max_size=4), st.lists(st.integers(7, 9), min_size=1, max_size=3))
 def test_a_target_is_predicted_from_the_last_token_of_its_start_on(rows, start):
     batch = pair_batch(rows, SPECIAL, start)
     assert torch.equal(batch.target, pad([[*start, *y] for _, y in rows], SPECIAL.pad))
-    assert batch.goal.tolist() == [id_ for _, y in rows for id_ in [*y, SPECIAL.eos]]
+    assert batch.labels.tolist() == [id_ for _, y in rows for id_ in [*y, SPECIAL.eos]]
     read = batch.target.flatten()[batch.places]
     assert read.tolist() == [id_ for _, y in rows for id_ in [start[-1], *y]]
 

@@ -33,11 +33,11 @@ def test_r_drop_adds_the_divergence_of_two_passes_with_other_dropout(model):
     logits = [pair_states(model, BATCH) @ model.output_weight.t() for _ in range(2)]
     p, q = (scores.log_softmax(-1) for scores in logits)
     assert float((p - q).detach().abs().max()) > 0.01
-    nll = sum(F.cross_entropy(scores, BATCH.goal, reduction="sum", label_smoothing=0.1) for scores in logits)
+    nll = sum(F.cross_entropy(scores, BATCH.labels, reduction="sum", label_smoothing=0.1) for scores in logits)
     divergence = ((p.exp() - q.exp()) * (p - q)).sum()  # of P from Q and of Q from P
     expected = (nll + 5 / 2 * divergence) / 2
     torch.testing.assert_close(loss.total, expected)
-    assert loss.count == BATCH.goal.numel()
+    assert loss.count == BATCH.labels.numel()
     expected.backward()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad)

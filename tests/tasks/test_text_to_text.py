@@ -149,7 +149,7 @@ def test_a_model_read_from_bart_keeps_its_starts(tokenizer):
     batch = task.collate([item])
     assert batch.source[0, 0] == special.bos and batch.source[0, -1] == special.eos
     assert batch.target[0, :2].tolist() == [special.eos, special.bos]
-    assert batch.goal.tolist() == [*item.target, special.eos]
+    assert batch.labels.tolist() == [*item.target, special.eos]
 
 
 def test_the_loss_is_the_cross_entropy_of_target_and_end(context, model):

@@ -103,7 +103,7 @@ def test_source_ends_with_eos_and_the_target_is_read_from_bos_and_predicted_to_e
         assert batch.target[row, : len(target) + 1].tolist() == [special.bos, *target]
         mine = batch.places // width == row
         assert (batch.places[mine] % width).tolist() == list(range(len(target) + 1))
-        assert batch.goal[mine].tolist() == [*target, special.eos]
+        assert batch.labels[mine].tolist() == [*target, special.eos]
     sizes = [len(ids) + 1 for i in items for ids in tokenizer.encode([SOURCE[i], TARGET[i]])]
     assert batch.tokens == sum(sizes) and batch.count == sum(sizes[1::2]) == len(batch.places)
 
@@ -116,7 +116,7 @@ def test_moving_a_batch_keeps_everything(make):
     batch = make().collate(np.array([0, 3]), random())
     moved = batch.to(torch.device("cpu"))
     assert (moved.tokens, moved.count) == (batch.tokens, batch.count)
-    for name in ("source", "source_mask", "target", "goal", "places"):
+    for name in ("source", "source_mask", "target", "labels", "places"):
         assert torch.equal(getattr(moved, name), getattr(batch, name))
 
 
@@ -208,7 +208,7 @@ def test_sources_may_have_a_tokenizer_and_special_tokens_of_their_own(tmp_path, 
     one_two, three = other.encode(SOURCE[:2])
     assert batch.source.tolist() == [[*one_two, special.eos], [*three, special.eos, special.pad]]
     assert batch.target[:, 0].tolist() == [tokenizer.special.bos] * 2
-    assert batch.goal[-1] == tokenizer.special.eos
+    assert batch.labels[-1] == tokenizer.special.eos
 
 
 def test_what_comes_before_sources_and_targets_counts_in_lengths_and_is_not_predicted(shards, tokenizer):
@@ -221,7 +221,7 @@ def test_what_comes_before_sources_and_targets_counts_in_lengths_and_is_not_pred
     batch, other = task.collate(item, random()), plain.collate(item, random())
     assert batch.source[:, :2].tolist() == [[5, 6]] * 2 and torch.equal(batch.source[:, 2:], other.source)
     assert batch.target[:, :3].tolist() == [[eos, 4, 7]] * 2 and torch.equal(batch.target[:, 3:], other.target[:, 1:])
-    assert torch.equal(batch.goal, other.goal)
+    assert torch.equal(batch.labels, other.labels)
     longest = int(task.lengths.max())
     assert len(Translation(data, started, max_length=longest)) == len(task)
     assert len(Translation(data, started, max_length=longest - 1)) < len(task)

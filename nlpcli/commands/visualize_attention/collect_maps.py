@@ -82,7 +82,7 @@ class AttentionCollector:
         sites = [_site(view, layers, gradient) for view, layers in zip(seen.views, weights, strict=True)]
         notes = ({} if given.line is None else {"line": given.line}) | seen.notes
         if gradient:
-            notes["gradient of"] = f"the {seen.goal_name}"
+            notes["gradient of"] = f"the {seen.gradient_target_name}"
         return Attention(tuple(sites), _name(self.opened.loaded.path), seen.texts, notes)
 
     def _check(self, given: AttentionInput) -> None:
@@ -181,7 +181,7 @@ def _site(view: View, weights: list[torch.Tensor], signed: bool) -> Site:
 
 
 def _times_gradients(seen: RecordedPass, weights: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
-    """A ⊙ ∂y/∂A of each layer, y the goal; where y does not depend on A it is zero.
+    """A ⊙ ∂y/∂A of each layer, y the number in `gradient_target`; where y does not depend on A it is zero.
 
     Source: the product is that of Barkan et al. 2021, section 3 (Grad-SAM), and Chefer et al. 2021, eq. 5 ("Generic
     attention-model explainability"), without what they do next, which is to drop what is negative.
@@ -189,7 +189,7 @@ def _times_gradients(seen: RecordedPass, weights: list[list[torch.Tensor]]) -> l
     import torch
 
     flat = [layer for view in seen.views for layer in view.weights]
-    assert seen.goal is not None  # a pass with gradients has one
-    found = iter(torch.autograd.grad(seen.goal, flat, allow_unused=True))
+    assert seen.gradient_target is not None  # a pass with gradients has one
+    found = iter(torch.autograd.grad(seen.gradient_target, flat, allow_unused=True))
     pairs = [[(layer, next(found)) for layer in layers] for layers in weights]
     return [[torch.zeros_like(a) if g is None else a * g for a, g in layers] for layers in pairs]

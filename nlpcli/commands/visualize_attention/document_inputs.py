@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nlpcli.attention.hooks import Recorder
-from nlpcli.commands.visualize_attention.encoder_inputs import head_goal, read_texts, texts_of
+from nlpcli.commands.visualize_attention.encoder_inputs import head_gradient_target, read_texts, texts_of
 from nlpcli.commands.visualize_attention.readable_tokens import Part, side
 from nlpcli.commands.visualize_attention.request import (
     TITLES,
@@ -41,7 +41,9 @@ def read_document(opened: OpenedModel, given: AttentionInput) -> RecordedPass:
         output = opened.model(stack([row], tokenizer.special.pad).to(opened.device))
     if not recorded:
         raise not_possible(opened, "a picture of attention", "the model has none (model.aggregation is not attention)")
-    goal, goal_name = head_goal(opened, output, [place for place, number in enumerate(_numbers(row)) if number >= 0])
+    gradient_target, gradient_target_name = head_gradient_target(
+        opened, output, [place for place, number in enumerate(_numbers(row)) if number >= 0]
+    )
     numbers = Side(tuple(str(number) for number in range(1, len(sentences) + 1)))
     words = side(tokenizer, [Part(ids, group=name) for ids, name in zip(sentences, numbers.tokens, strict=True)])
     sizes = [len(ids) for ids in sentences]
@@ -49,7 +51,9 @@ def read_document(opened: OpenedModel, given: AttentionInput) -> RecordedPass:
         View(WORDS, TITLES[WORDS], numbers, words, _first(recorded[WORDS]), lambda weights: beside(weights, sizes)),
         View(SENTENCES, TITLES[SENTENCES], Side(("document",)), numbers, _first(recorded[SENTENCES])),
     ]
-    return RecordedPass(views, texts_of(given), goal=goal, goal_name=goal_name)
+    return RecordedPass(
+        views, texts_of(given), gradient_target=gradient_target, gradient_target_name=gradient_target_name
+    )
 
 
 def _numbers(row: Row) -> list[int]:

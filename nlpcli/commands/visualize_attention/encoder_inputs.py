@@ -37,10 +37,10 @@ def read_rows(opened: OpenedModel, given: AttentionInput) -> RecordedPass:
     with capture(opened.model, gradients=opened.job.gradient) as recorded:
         if opened.model is opened.body:
             states = opened.model(rows.ids, rows.mask, rows.segments)
-            goal, goal_name = _own_goal(opened, states, rows.ids, tokens)
+            gradient_target, gradient_target_name = _own_gradient_target(opened, states, rows.ids, tokens)
         else:
             output = opened.model(rows)
-            goal, goal_name = head_goal(opened, output, ordinary(tokens))
+            gradient_target, gradient_target_name = head_gradient_target(opened, output, ordinary(tokens))
     read = tokens
     if opened.body.direction == "source-to-target" and opened.model.side == "decoder":
         start = side(opened.loaded.tokenizer, [Part([opened.model.start], special=True)])
@@ -53,7 +53,9 @@ def read_rows(opened: OpenedModel, given: AttentionInput) -> RecordedPass:
         *view("cross", read, tokens, recorded.get("cross", [])),
         *view("decoder" if left_to_right else "content", tokens, tokens, recorded.get(OWN, [])),
     ]
-    return RecordedPass(views, texts_of(given), goal=goal, goal_name=goal_name)
+    return RecordedPass(
+        views, texts_of(given), gradient_target=gradient_target, gradient_target_name=gradient_target_name
+    )
 
 
 def texts_of(given: AttentionInput) -> dict[str, str]:
@@ -109,7 +111,7 @@ def _moved(tokens: Side, start: Side) -> Side:
 # --- what is differentiated --------------------------------------------------------------------------------------
 
 
-def _own_goal(opened: OpenedModel, states: torch.Tensor, ids: torch.Tensor, tokens: Side) -> tuple[Any, str]:
+def _own_gradient_target(opened: OpenedModel, states: torch.Tensor, ids: torch.Tensor, tokens: Side) -> tuple[Any, str]:
     """Of a model without a head: the log-probability of the tokens themselves, the special ones not counted."""
     if not opened.job.gradient:
         return None, ""
@@ -121,7 +123,7 @@ def _own_goal(opened: OpenedModel, states: torch.Tensor, ids: torch.Tensor, toke
     return log_probability(logits, ids[0], ordinary(tokens)), "log-probability of the tokens"
 
 
-def head_goal(opened: OpenedModel, output: torch.Tensor, words: Sequence[int]) -> tuple[Any, str]:
+def head_gradient_target(opened: OpenedModel, output: torch.Tensor, words: Sequence[int]) -> tuple[Any, str]:
     """Of what a head gives: the logit of the predicted or chosen label, a score, or the logits of all predictions.
 
     words: the places of tokens that are not special.
@@ -149,9 +151,11 @@ def head_goal(opened: OpenedModel, output: torch.Tensor, words: Sequence[int]) -
     raise not_possible(opened, "gradient times attention", "the model computes vectors and makes no prediction")
 
 
-def log_probability(logits: torch.Tensor, goal: torch.Tensor, counted: list[int] | slice = slice(None)) -> torch.Tensor:
-    """Σ_t log p(goal_t) over the places `counted`, in nats, of logits (n, vocab) and goal (n,)."""
-    return logits[counted].log_softmax(-1).gather(-1, goal[counted][:, None]).sum()
+def log_probability(
+    logits: torch.Tensor, targets: torch.Tensor, counted: list[int] | slice = slice(None)
+) -> torch.Tensor:
+    """Σ_t log p(target_t) over the places `counted`, in nats, of logits (n, vocab) and targets (n,)."""
+    return logits[counted].log_softmax(-1).gather(-1, targets[counted][:, None]).sum()
 
 
 def ordinary(tokens: Side) -> list[int]:

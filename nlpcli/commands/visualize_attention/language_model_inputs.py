@@ -54,16 +54,21 @@ def _stream(opened: OpenedModel, given: AttentionInput, parts: Sequence[Part]) -
     own, keys = after(before, side(tokenizer, parts))
     guess = readable(tokenizer, int(logits[-1].argmax())) + "?"
     views = view("decoder", _following(own, guess), keys, recorded.get("decoder") or recorded.get(OWN, []))
-    goal = None
+    gradient_target = None
     if opened.job.gradient:
         if ids.size(1) < 2:
             raise NlpcliError(
                 f"{given.place}: the text has only one token, but --gradient needs at least 2, because it "
                 "differentiates the log-probability of the next tokens"
             )
-        goal = log_probability(logits[:-1], ids[0, 1:])
+        gradient_target = log_probability(logits[:-1], ids[0, 1:])
     texts = texts_of(given) | memory_text(opened)
-    return RecordedPass(views, texts, goal=goal, goal_name="log-probability of all tokens but the first")
+    return RecordedPass(
+        views,
+        texts,
+        gradient_target=gradient_target,
+        gradient_target_name="log-probability of all tokens but the first",
+    )
 
 
 def _following(own: Side, guess: str) -> Side:

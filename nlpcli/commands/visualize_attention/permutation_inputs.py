@@ -34,16 +34,18 @@ def read_in_order(opened: OpenedModel, given: AttentionInput) -> RecordedPass:
     with capture(model, gradients=job.gradient) as recorded:
         states, _ = model.permutation_hidden(rows.ids, visible, places, memory, segments=rows.segments)
     query, content = (view(name, own, keys, recorded[OWN], call=call) for call, name in enumerate(("query", "content")))
-    goal = None
+    gradient_target = None
     if job.gradient:
-        goal = log_probability(model.logits(states[0]), rows.ids[0], ordinary(own))
+        gradient_target = log_probability(model.logits(states[0]), rows.ids[0], ordinary(own))
     else:
         with capture(model) as recorded:
             model.hidden(rows.ids, memory, segments=rows.segments, visible=visible)
         content = view("content", own, keys, recorded[OWN])
     notes = {"order": " ".join(own.tokens[place] for place in np.argsort(rank))}
     texts = texts_of(given) | memory_text(opened)
-    return RecordedPass([*content, *query], texts, notes, goal, "log-probability of the tokens in this order")
+    return RecordedPass(
+        [*content, *query], texts, notes, gradient_target, "log-probability of the tokens in this order"
+    )
 
 
 def ranks(tokens: Side, order: str, seed: int) -> np.ndarray:

@@ -124,13 +124,14 @@ class View:
 
 @dataclass
 class RecordedPass:
-    """What a pass left. goal: a number, to be differentiated by the weights; goal_name: what it is, in words."""
+    """The result of a pass. gradient_target: a number, to be differentiated by the weights; gradient_target_name: what
+    it is, in words."""
 
     views: list[View]
     texts: dict[str, str]
     notes: dict[str, Any] = field(default_factory=dict)
-    goal: torch.Tensor | None = None
-    goal_name: str = ""
+    gradient_target: torch.Tensor | None = None
+    gradient_target_name: str = ""
 
 
 TITLES = {

@@ -38,7 +38,7 @@ def guesses(
             for tokens in (sample.target, guess.tokens)
         )
         shown = {"text": text, "reference": true, "output": predicted}
-        right = sum(token == goal for token, goal in zip(guess.tokens, sample.target, strict=True))
+        right = sum(token == target for token, target in zip(guess.tokens, sample.target, strict=True))
         shown["correct"] = f"{right} of {len(guess.tokens)}"
         if sample.label:
             shown |= {"label": sample.label, "predicted_label": guess.label}
