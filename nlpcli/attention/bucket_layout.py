@@ -90,7 +90,7 @@ class BucketLayout:
 
 @functools.lru_cache(maxsize=32)
 def _band(size: int, window: int, before: int, after: int, causal: bool, first: bool, kind: torch.dtype) -> Tensor:
-    """What is added to the scores of the (size, before + size + after) pairs of a tile, all in one bucket.
+    """The term added to the scores of the (size, before + size + after) pairs of a tile, all in one bucket.
 
     first: whether a position may see itself, in the first round. Layers share it: it must not be written to.
     """

@@ -159,7 +159,7 @@ def _pieces(layout: BucketLayout) -> Iterator[slice]:
 
 
 def _sorted(x: Tensor, layout: BucketLayout, number: int, tiles: slice) -> Tensor:
-    """What x (m + 1, width) has in the slots that tiles look at, (slots, width)."""
+    """The rows of x (m + 1, width) in the slots that the tiles read: (slots, width)."""
     start, stop = tiles.start * layout.size, tiles.stop * layout.size + layout.before + layout.after
     return x.index_select(0, layout.sources[number, start:stop])
 

@@ -188,5 +188,5 @@ def _room(held: KeyValue, needed: int) -> KeyValue:
 
 
 def _writable(pair: KeyValue) -> bool:
-    """What was made in inference mode may be written to there only."""
+    """Whether `pair` may be written to now: tensors made in inference mode may be written to in that mode only."""
     return torch.is_inference_mode_enabled() or not pair.key.is_inference()

@@ -30,7 +30,7 @@ class PositionBias(Protocol):
 class PassBias:
     """A `ScoreBias` out of a module that depends on distances only, for one pass.
 
-    What one layer has computed is returned to the next one again.
+    Each bias is computed once; the layers after the first one receive the same tensor.
     """
 
     def __init__(self, module: PositionBias) -> None:

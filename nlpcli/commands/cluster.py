@@ -21,7 +21,7 @@ MOST_COMPARED = 20_000  # lines of which all distances fit in memory
 
 @dataclass(frozen=True)
 class ClusterRequest:
-    """What to group, and how.
+    """The texts to cluster, and the settings.
 
     files: lines, "-" for standard input. vectors: theirs, in a .npy file; None: they are embedded first. k: so many
     groups, by k-means. distance: instead of k, groups are joined as long as the mean cosine distance (0 to 2) of their

@@ -167,7 +167,7 @@ def _onnx_folder(job: Conversion, replace: bool) -> Converted:
 
 
 def _without_decoding(loaded: LoadedModel) -> str:
-    """What a graph can't do that its model can."""
+    """The abilities of a model that its graph lacks."""
     from nlpcli.runs.find_model import TRANSLATION
 
     if loaded.model.body.direction == "both" or loaded.model.task_heads():

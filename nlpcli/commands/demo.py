@@ -35,7 +35,7 @@ class Step:
 
     @property
     def line(self) -> str:
-        """What a person would type for it."""
+        """The command as a person would type it."""
         words = shlex.join(["nlpcli", *self.arguments])
         words += f" < {shlex.quote(str(self.stdin))}" if self.stdin else ""
         words += f" > {shlex.quote(str(self.stdout))}" if self.stdout else ""

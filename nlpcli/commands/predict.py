@@ -34,7 +34,7 @@ _BY_SUFFIX = {
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What to predict, with what, and how.
+    """The inputs of a prediction, its model and its settings.
 
     model: a run; None: the newest one of a task. files: names, "-" for standard input. format: `lines` are
     plain, a tab between two texts; the others are read as for training, with the columns the model was trained with

@@ -32,7 +32,7 @@ _ALIKE = {"1", "yes", "true", "relevant", "positive", "similar", "same", "duplic
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """What to search, and how.
+    """The queries, the index and the settings of a search.
 
     vectors: a .npy file, whose lines are in the file `texts`; or a folder that was saved as an index. corpus: files of
     lines that are embedded first. index: `exact`, `faiss` or `hnsw`; None: as saved, or exact. top: hits for a query.

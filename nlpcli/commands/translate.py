@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a translation looks like in the output.
+    """The format of a translation in the output.
 
     Plain text: the translation; then, separated by tabs, the score and the alignment where they are requested. With
     `n_best` above one, Moses' list: `number ||| translation ||| logprob= L ||| score`, the number of the line from 0,

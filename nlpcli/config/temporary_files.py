@@ -118,7 +118,7 @@ def temporary_folder(path: Path, mode: int = 0o777) -> Iterator[Path]:
 def scratch_folder(name: str) -> Iterator[Path]:
     """A new folder below `$TMPDIR` that only this user can read and that is gone afterwards.
 
-    What killed processes left under the same name is swept.
+    Folders that killed processes left under the same name are deleted.
     """
     place = Path(tempfile.gettempdir(), name)
     sweep(place.parent, name)

@@ -163,7 +163,7 @@ def _tensors(model: _Model, weights: Weights, theirs: Config) -> tuple[dict[str,
 def _with_zero_start(
     model: _Model, tensors: dict[str, Tensor], theirs: Config
 ) -> tuple[ZeroStart | None, dict[str, Tensor], dict[str, Tensor]]:
-    """What is changed so that the targets of a Marian begin with a zero vector, None where nothing needs to be; the
+    """The changes by which the targets of a Marian begin with a zero vector, None where nothing needs to be; the
     weights after it; and those that were changed, from before."""
     if model.family.model_type != "marian" or model.head or model.tokenizer is None:
         return None, tensors, {}

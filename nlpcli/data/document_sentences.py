@@ -51,7 +51,7 @@ def sentence_units(pieces: Iterable[Piece], how: str, *, space: str = "") -> Ite
 
 
 def space_between(tokenizer: Tokenizer) -> str:
-    """What a sentence begins with so that sentences encoded one by one are, laid end to end, the text encoded whole.
+    """The prefix of a sentence with which sentences encoded one by one join to the encoding of the whole text.
 
     Tokenizers that mark the beginnings of words need nothing there; tokenizers with spaces as ordinary characters need
     the space.

@@ -35,7 +35,7 @@ class SentencePairs:
     ten less, at random) are cut in two at random: A and B. For half of the pairs B is then replaced by sentences of
     another document as long as B, and the real B is used again by the next pair. order: instead A and B change places
     in half.
-    What is too long for the context is taken off the longer side, from its front or its end at random.
+    Tokens beyond the context are removed from the longer side, from its front or its end at random.
     single: A and B are a sentence each.
 
     In BERT a last sentence that is left alone always gets a stranger, and strangers may begin their document, which

@@ -138,7 +138,7 @@ def read_suite(suite: str, folder: Path | str) -> list[FoundTask]:
 
 
 def group_of(example: Example) -> str:
-    """What the answers to one question, and the candidates for one gap, have in common: the beginning of their ids."""
+    """The beginning of an id, which the answers to one question, or the candidates for one gap, share."""
     return ":".join(example.id.split(":", 2)[:2])
 
 

@@ -236,7 +236,7 @@ def cut_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
 def one_line(text: str) -> str:
     """Ends of lines become spaces, so that a translation is one line for every reader; no spaces surround it.
 
-    What else Python takes for white space, such as control characters or no-break spaces, the model wrote.
+    Other white space for Python, such as control characters or no-break spaces, is part of the model's output.
     """
     return re.sub(r"[\r\n]+", " ", text).strip(" ")
 

@@ -98,7 +98,7 @@ class Backbone(nn.Module):
     # --- for costs
 
     def example(self, tokens: Tensor) -> Tensor:
-        """What is computed of one example, each side of which has `tokens` (1, n), to use the model."""
+        """The computation for one example when the model is used; each of its sides has `tokens` (1, n)."""
         return self(tokens)
 
     def trained_example(self, tokens: Tensor) -> Tensor:

@@ -40,9 +40,9 @@ def depth_groups(model: nn.Module) -> list[Group]:
 
 
 def layer_scales(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
-    """What the learning rate of each parameter is multiplied with: decay^(n - k) in group k of n, counted from 1.
+    """The factor of each parameter's learning rate: decay^(n - k) in group k of n, counted from 1.
 
-    So the head learns at the full rate, and what is `d` groups below it at decay^d of it (Howard and Ruder 2018,
+    So the head learns at the full rate, and a group `d` groups below it at decay^d of it (Howard and Ruder 2018,
     section 3.2, with a decay of 1/2.6; Clark et al. 2020, appendix B, with 0.8 and 0.9). Groups: `depth_groups`.
     """
     groups = depth_groups(model)

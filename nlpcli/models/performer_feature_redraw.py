@@ -11,9 +11,9 @@ from nlpcli.errors import NlpcliError
 
 
 def redraws(model: nn.Module, every: int) -> Callable[[int], None]:
-    """What is called before each step with the number of those done: every `every` steps all layers draw anew.
+    """A function to call before each step with the number of steps done: every `every` steps all layers resample.
 
-    The draw is a function of the step, so that a resumed run continues with the same one.
+    The features are a function of the step, so that a resumed run continues with the same ones.
     Raises: NlpcliError for a model without random features.
     """
     cores = [module for module in model.modules() if isinstance(module, PerformerAttention)]

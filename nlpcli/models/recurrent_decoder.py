@@ -260,7 +260,7 @@ class LuongDecoder(RecurrentDecoder):
 
 
 def _joined(choices: Sequence[Choices | None]) -> Choices | None:
-    """What was sampled in all steps, each of which changes those after it."""
+    """The positions sampled in all steps; each step changes those after it."""
     found = [chosen for chosen in choices if chosen is not None]
     if not found:
         return None

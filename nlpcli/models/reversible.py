@@ -118,8 +118,8 @@ class _Settings:
 
 @dataclass(frozen=True)
 class _Origin:
-    """What a sublayer found besides its input: random states of the CPU, where dropout gets its seeds, and of the GPU
-    that the input is on; and choices that it made."""
+    """The state of a sublayer's call besides its input: random states of the CPU, where dropout gets its seeds, and of
+    the GPU that the input is on; and choices that it made."""
 
     random: Sequence[Tensor]
     choices: list[Tensor]

@@ -43,7 +43,7 @@ class WordVectors(Backbone):
         return cast("Tensor", self.embedding(tokens))
 
     def predictors(self, contexts: Tensor, mask: Tensor, paragraphs: Tensor | None = None) -> Tensor:
-        """What predicts each of n words: (n, m, d_model).
+        """The vectors that predict each of n words: (n, m, d_model).
 
         contexts (n, w): the words near it, mask (n, w): True where there is one. paragraphs (n, d_model): the vectors
         of its document. skip-gram: each of the m = w words near it; otherwise one, m = 1: their mean (cbow), the mean

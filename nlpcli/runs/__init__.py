@@ -1,1 +1,1 @@
-"""What commands share about a run: its settings, its folder, its model card, and opening trained models."""
+"""The parts of a run that commands share: its settings, its folder, its model card, and opening trained models."""

@@ -35,7 +35,7 @@ _FIRST_TOKENS, _FIRST_EXAMPLES = 2048, 8
 
 @dataclass(frozen=True)
 class _Unit:
-    """What the size of a batch is counted in: the setting, its word, and the size of a step as configured."""
+    """The unit of a batch's size: the setting, its word, and the size of a step as configured."""
 
     setting: str
     word: str

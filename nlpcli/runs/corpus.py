@@ -59,7 +59,7 @@ class Corpus:
                 next(iter(read_documents(files, **self._format())))
 
     def texts(self) -> Iterator[str]:
-        """What a tokenizer is trained on: the documents, line by line where a whole file is one."""
+        """The training text of a tokenizer: the documents, line by line where a whole file is one."""
         from nlpcli.data.readers import TextSource, read_documents, read_pieces, split_lines
 
         if self.settings.documents != "file":

@@ -70,7 +70,7 @@ def check_lengths(
 
 
 def tuned_info(info: Mapping[str, Any], decoding: DecodingConfig, task: Task | None = None) -> dict[str, Any]:
-    """What is known of a model that a run began with, for the model that the run makes.
+    """The entries of model.yaml that a new model takes from the model that its run began with.
 
     The decoding settings of its folder stay, under those of the run that are not the usual ones. A folder that sets
     nothing leaves the run's. task: of the run where it isn't translation; one that writes texts limits their length.
@@ -110,8 +110,8 @@ def text_start(loaded: LoadedModel) -> list[int]:
 
 
 def beginning(loaded: LoadedModel) -> list[int]:
-    """What a text begins from that has no beginning: what every text begins with, or the end of the document before,
-    or else of the line."""
+    """The start of a text without a prompt: the start of every text, or the end of the document before, or else of
+    the line."""
     if start := text_start(loaded):
         return start
     end = end_of(loaded)

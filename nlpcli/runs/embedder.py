@@ -156,7 +156,7 @@ class Embedder:
 
     @property
     def component(self) -> np.ndarray | None:
-        """What `fit` has found, (width,); None where vectors do not depend on the texts as a whole."""
+        """The component that `fit` has found, (width,); None where vectors do not depend on the texts as a whole."""
         return None if self._sif is None else self._sif.component
 
     @component.setter

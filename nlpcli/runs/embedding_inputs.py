@@ -1,4 +1,4 @@
-"""What is embedded: the settings of a call, and the lines of its files."""
+"""The inputs of an embedding: the settings of a call, and the lines of its files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WINDOW = 1024  # lines read ahead
 
 @dataclass(frozen=True)
 class EmbedRequest:
-    """What to embed, and how.
+    """The texts to embed, and the settings.
 
     files: names, "-" for standard input. format: `auto` is JSON for .jsonl, .ndjson and .json, and wherever `field`,
     the JSON field of the text ("text") or a path to it, is given. output_field: of the vector. word: of a word's pieces

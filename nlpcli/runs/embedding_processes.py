@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _Found = TypeVar("_Found")
 Compute = Callable[[Embedder, Sequence[str]], _Found]
-"""What is computed of texts; it must be possible to send it to another process."""
+"""A function of texts, which can be sent to another process."""
 
 
 def text_vectors(embedder: Embedder, texts: Sequence[str]) -> np.ndarray:

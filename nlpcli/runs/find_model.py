@@ -82,7 +82,7 @@ def newest_run(task: str, root: Path = Path("runs")) -> Newest:
 
 
 def _kind(task: str) -> str:
-    """What a model for a task is called: `language model`."""
+    """The name of a model for a task: `language model`."""
     return _NAMES.get(task, f"model for {task}")
 
 

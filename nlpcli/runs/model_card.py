@@ -38,7 +38,7 @@ def read_card(run: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card contains besides settings and outcome: the command, the number of parameters, the machine, the
+    """The entries of a card besides settings and outcome: the command, the number of parameters, the machine, the
     fingerprint of the training data, the signatures of metrics by name, and that of the model."""
 
     command: str

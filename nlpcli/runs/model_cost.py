@@ -1,4 +1,4 @@
-"""What a model costs: operations for a token, and memory to hold, to train and to decode with it.
+"""The cost of a model: operations for a token, and memory to hold, to train and to decode with it.
 
 Operations are counted by running the model without numbers (on PyTorch's `meta` device), so that the size of a model
 doesn't matter: see `nlpcli.training.flops` for what counts.

@@ -23,7 +23,7 @@ _ROLES = ("sep", "cls")  # a decoder's delimiter and its last token, whose state
 
 
 class HeadedTask(Protocol):
-    """What a model is built for: a task, or several as one."""
+    """The purpose of a model: a task, or several as one."""
 
     def head(self) -> dict[str, Any]:
         """See `nlpcli.tasks.task.Task.head`."""
@@ -35,7 +35,7 @@ class HeadedTask(Protocol):
 
 
 class ModelPreparation:
-    """What `tuning` in a configuration makes of a model.
+    """A model after the changes that `tuning` in a configuration requests.
 
     tokenizer: that of the model; with the special tokens that a decoder from elsewhere lacks, where `roles` are needed.
     """
@@ -88,7 +88,7 @@ class ModelPreparation:
         )
 
     def scales(self, model: AnyModel) -> Scales | None:
-        """What the learning rate of each weight is multiplied with, for the loop."""
+        """The factor of each weight's learning rate, for the loop."""
         from nlpcli.models.layer_groups import layer_scales
 
         return None if self.settings.layer_decay == 1.0 else layer_scales(model, self.settings.layer_decay)

@@ -30,12 +30,12 @@ def is_huggingface(path: Path) -> bool:
 
 
 def task_of(source: Source) -> str:
-    """What the model in the folder `source` is for. Raises: NlpcliError when there is none."""
+    """The task of the model in the folder `source`. Raises: NlpcliError when there is none."""
     return description_of(source)["task"]
 
 
 def description_of(source: Source) -> dict[str, Any]:
-    """What is known of the model in the folder `source` without its weights, as model.yaml has it.
+    """The description of the model in the folder `source` in model.yaml, without its weights.
 
     Raises: NlpcliError when there is none.
     """

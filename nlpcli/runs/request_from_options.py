@@ -167,7 +167,7 @@ def report_suite_model(given: Mapping[str, Any], notify: Notify) -> None:
 
 @dataclass(frozen=True)
 class _Start:
-    """What a run of `nlpcli finetune` begins with: a folder, a preset, a file, or what is usual for the task."""
+    """The start of a run of `nlpcli finetune`: a folder, a preset, a file, or the default of the task."""
 
     task: str | None
     model: str | None
@@ -273,7 +273,7 @@ def _request(
     base: Mapping[str, Any] | None,
     **values: Any,
 ) -> Request:
-    """What the user requested: `values`, and of `given` what all training shares."""
+    """The user's request: `values`, and those of `given` that all training shares."""
     loop = {name: given.get(name) for name in _LOOP}
     loop |= _batch_tokens(loop["batch_tokens"])
     chosen = _settings(**values, **{f"training__{name}": value for name, value in loop.items()})

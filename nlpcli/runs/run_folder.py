@@ -59,9 +59,9 @@ def _next_free(root: Path, stem: str) -> Path:
 
 
 def model_name(request: Request, config: RunConfig) -> str:
-    """What the model of a run is called: after the file of its settings, the model it begins with, or its preset.
+    """The name of a run's model: after the file of its settings, the model it begins with, or its preset.
 
-    Of a model that is a run of ours the number at the end is left out: `mlm-roberta-nano` for runs/mlm-roberta-nano-1.
+    The number at the end of a run's name is left out: `mlm-roberta-nano` for runs/mlm-roberta-nano-1.
     """
     if request.config is not None:
         name = request.config.stem

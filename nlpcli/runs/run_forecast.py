@@ -1,4 +1,4 @@
-"""What a training command would need: the run is prepared and takes a few steps, and nothing is kept."""
+"""A forecast of what a training would need: the run is prepared and takes a few steps, and nothing is stored."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def versions() -> dict[str, str]:
 
 
 def provenance(config: RunConfig, *, data: str, parameters: int, precision: str, init: str | None) -> dict[str, Any]:
-    """What `model.yaml` records of a training run besides the model: `trained`.
+    """The record of a training run in `model.yaml` besides the model: `trained`.
 
     data: fingerprint of the training data. init: digest of the weights that training started from, None: random ones.
     """

@@ -1,4 +1,4 @@
-"""What all training does around the loop: building the model, and writing what it becomes to the run's folder."""
+"""The work of all training around the loop: building the model, and writing the result to the run's folder."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def _as_computed(config: RunConfig, machine: Machine) -> RunConfig:
 
 
 def _provenance(run: TrainingRun, prepared: PreparedTraining, model: AnyModel) -> dict[str, Any]:
-    """What the signature of the model needs. Of a resumed run the weights it started from may be gone by now."""
+    """The inputs of the model's signature. The weights that a resumed run started from may be gone by now."""
     from nlpcli.models.build import count_parameters
     from nlpcli.models.model_folder import DESCRIPTION, read_info
 

@@ -25,7 +25,7 @@ class PreparedRun:
 
 @dataclass(frozen=True)
 class Request:
-    """What a user requested from a training command."""
+    """A user's request to a training command."""
 
     default: str  # the preset when neither one nor a file is named
     preset: str | None = None

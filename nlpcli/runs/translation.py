@@ -44,7 +44,7 @@ WINDOW = 1024  # lines read ahead
 
 @dataclass(frozen=True)
 class TranslateRequest:
-    """What to translate, with what, and how.
+    """The inputs of a translation, its model and its settings.
 
     `model` None: the newest run; `files` are names, "-" for standard input; `prefix` begins every
     translation, `prefix_file` holds a prefix for each line; `format` auto is JSON lines for .jsonl and .ndjson, and

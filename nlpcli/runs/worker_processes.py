@@ -23,10 +23,10 @@ _AHEAD = 2  # windows for each process that are read and not yet given
 
 
 class Work(Protocol[Window, Result]):
-    """What each process does; it is sent there."""
+    """The work of each process; it is sent there."""
 
     def open(self, number: int, threads: int) -> Callable[[Window], Result]:
-        """What computes the result of a window in process `number`, from 0, with so many threads."""
+        """A function that computes the result of a window in process `number`, from 0, with so many threads."""
         ...
 
 

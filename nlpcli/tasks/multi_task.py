@@ -60,7 +60,7 @@ class MixedBatch:
 
     @property
     def count(self) -> int:
-        """What the loss is divided by: the examples, or what the only group counts in."""
+        """The divisor of the loss: the number of examples, or the count of the only group."""
         return next(iter(self.groups.values())).count if self.alone else sum(self.rows.values())
 
     @property
@@ -137,7 +137,7 @@ class Mixture(SupervisedObjective[MixedBatch]):
 
 
 def model_for(model: nn.Module, name: str) -> nn.Module:
-    """What of `model` the task `name` uses: where there are several heads, the body with that task's own."""
+    """The part of `model` that the task `name` uses: where there are several heads, the body with that task's own."""
     return cast("Backbone | WithHead | WithHeads", model).of(name)
 
 

@@ -49,7 +49,7 @@ def unknown_label(label: str, labels: Sequence[str], *, place: str) -> UnknownLa
 
 @dataclass(frozen=True)
 class Context:
-    """What a task needs to encode examples and compute losses.
+    """The inputs with which a task encodes examples and computes losses.
 
     model: the body's configuration. info: the contents of model.yaml, or of the folder it was read from. max_length:
     the most tokens of a sequence, special ones included. on_cut: see `OnCut`. loss_settings: of a loss over the

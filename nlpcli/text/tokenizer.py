@@ -149,8 +149,8 @@ class Tokenizer:
         return self._pieces[id]
 
     def surface(self, id: int) -> bytes | None:
-        """What an ordinary piece adds to a text, with a space where a word begins or has ended; None where a text is
-        not its pieces end to end (words, WordPiece)."""
+        """The text that an ordinary token adds, with a space where a word begins or has ended; None where a text is not
+        the concatenation of its tokens (words, WordPiece)."""
         surfaces = getattr(self.model, "surfaces", ())
         return surfaces[id] if id < len(surfaces) else None
 

@@ -35,7 +35,7 @@ _CODE = "import sys; sys.path[:] = sys.argv[2:]; from nlpcli.text.trainer_proces
 
 
 def train(work: Work, texts: Iterable[str], settings: Mapping[str, Any]) -> bytes:
-    """What `work`, a function at the top of its module, makes of texts and settings that JSON can hold.
+    """The result of `work`, a function at the top of its module, for texts and settings that JSON can hold.
 
     Ctrl-C, an error in `texts` and the end of this process, however it comes, end the work at once.
     Raises: RuntimeError in the words of the trainer; RunFailed when its process was killed.

@@ -56,7 +56,7 @@ _KERNELS = (torch.lstm, torch.gru, torch.rnn_tanh)
 def _products(
     x: Tensor, state: Any, weights: Sequence[Tensor], has_biases: bool, layers: int, *_: object, is_lstm: bool
 ) -> tuple[Tensor, ...]:
-    """What a recurrent kernel gives for rows x (rows, n, d_in), by the same products, its values aside."""
+    """The output of a recurrent kernel for rows x (rows, n, d_in), by the same products; only its shape is right."""
     per_direction = 4 if has_biases else 2
     directions = len(weights) // per_direction // layers
     last: list[Tensor] = []

@@ -1,8 +1,8 @@
 """Freezing of a model's parameters: none, all but the head, gradual unfreezing from the top, or parts at first.
 
-What is trained depends on nothing but how far the run is, so that a run that is resumed goes on with the same. What is
-not has no gradient: it costs no backward pass, the optimiser leaves it and its own memory of it alone, and it does not
-decay.
+The trained parameters depend on nothing but how far the run is, so that a resumed run trains the same ones. Frozen
+parameters have no gradient: they cost no backward pass, the optimizer changes neither them nor its state for them, and
+they do not decay.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class OptimizerGroup:
 
 
 def memories(optimizer: torch.optim.Optimizer | OptimizerGroup) -> list[dict[str, torch.Size]]:
-    """What is remembered of each parameter once it was trained: names and shapes, in the order of the numbers."""
+    """Names and shapes of the optimizer's state for each parameter once it was trained, in the order of the numbers."""
     return [
         {name: torch.Size() if name == "step" else parameter.shape for name in _REMEMBERED.get(type(part), ())}
         for part in (optimizer.parts if isinstance(optimizer, OptimizerGroup) else [optimizer])

@@ -11,7 +11,7 @@ from torch import nn
 class TrainingModule(nn.Module):
     """forward(compute, *inputs) = compute(model, *inputs).
 
-    What wraps a module for data-parallel training (`DistributedDataParallel`, `fully_shard`) acts before and after its
+    A wrapper for data-parallel training (`DistributedDataParallel`, `fully_shard`) acts before and after the module's
     `forward`: there it gathers parameters, and looks in the output, in tuples and lists, for the tensors that gradients
     will come from. An objective or a task takes the parameters it needs, hidden states and the matrix of the
     vocabulary alike; handed in as `compute`, it does so where the wrapper has made them ready.

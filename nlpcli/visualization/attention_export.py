@@ -27,10 +27,10 @@ _TENS = np.array([float(10**power) for power in range(23)])
 
 
 def as_json(attention: Attention) -> dict[str, Any]:
-    """What `json.dumps` takes. Weights are nested lists, [layer][head][query][key].
+    """A dictionary for `json.dumps`. Weights are nested lists, [layer][head][query][key].
 
-    What is not finite is None and comes back as NaN. A weight is the shortest number that is nearest to its float32:
-    0.1 and not 0.10000000149011612.
+    A weight that is not finite is None and comes back as NaN. Any other is the shortest number that is nearest to its
+    float32: 0.1 and not 0.10000000149011612.
     """
     about = _about(attention)
     for entry, site in zip(about["sites"], attention.sites, strict=True):
@@ -55,7 +55,7 @@ def json_lines(attentions: Iterable[Attention]) -> Iterator[str]:
 
 
 def from_json_lines(lines: Iterable[str], place: str = "attention") -> Iterator[Attention]:
-    """What `json_lines` gave, as it comes; blank lines are passed over. Raises: as `from_json`, with the line."""
+    """The attentions of the lines of `json_lines`; blank lines are skipped. Raises: as `from_json`, with the line."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

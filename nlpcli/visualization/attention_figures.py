@@ -113,7 +113,7 @@ class _Plan:
 
     @property
     def names(self) -> tuple[list[str], list[str]]:
-        """What stands before the rows and above the columns."""
+        """The titles before the rows and above the columns."""
         layers = [_numbered("layer", layer) for layer in self.site.layers]
         heads = [_numbered("head", head) for head in self.site.heads]
         return (layers, heads) if len(heads) > 1 else (heads, layers)

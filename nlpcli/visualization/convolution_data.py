@@ -63,7 +63,7 @@ class ConvolutionComparison:
 
 
 def as_json(comparison: ConvolutionComparison) -> dict[str, Any]:
-    """What `json.dumps` takes."""
+    """A dictionary for `json.dumps`."""
     return {
         "format": FORMAT,
         "version": VERSION,

@@ -132,5 +132,5 @@ class _Page:
 
 
 def _top(weights: Iterable[float]) -> float:
-    """What the colors go up to: the largest weight, without its sign."""
+    """The upper end of the color scale: the largest weight, without its sign."""
     return max((abs(weight) for weight in weights), default=0.0) or 1.0

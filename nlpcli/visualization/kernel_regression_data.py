@@ -68,7 +68,7 @@ class Regression:
 
 
 def as_json(regression: Regression) -> dict[str, Any]:
-    """What `json.dumps` takes; an infinite width is None."""
+    """A dictionary for `json.dumps`; an infinite width is None."""
     optional = {"query_points": regression.query_points, "truth": regression.truth}
     return {
         "format": FORMAT,

@@ -22,8 +22,8 @@ def matrix(values: np.ndarray, queries: Side, keys: Side, scale: Scale, width: i
     """The weights (n, m) under their keys and beside their queries, in at most `width` columns.
 
     Cells are two columns wide, one where that fits the width, and the keys are broken into panels where that doesn't.
-    What would take hundreds of lines, and numbered keys that don't fit, become an overview in blocks: of each block
-    the weight farthest from zero, or its first with `samples`.
+    A matrix that would take hundreds of lines, or whose numbered keys don't fit, becomes an overview in blocks: of
+    each block the weight farthest from zero, or its first with `samples`.
     """
     rows, columns = Axis.of(queries, scale.ink), Axis.of(keys, scale.ink)
     room = min(max(map(cells, rows.labels), default=0), max(5, min(24, width // 4)))

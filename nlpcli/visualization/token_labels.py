@@ -26,7 +26,7 @@ _FIRST_EMOJI = 0x1F000
 
 
 class TokenLabels:
-    """What is written in one figure: `families` are the fonts for matplotlib.
+    """The text of one figure: `families` are the fonts for matplotlib.
 
     tokens: written by `label`, which cuts long ones; lines: all other text, written by `line`.
     warn: gets a sentence about characters that no installed font has; a box stands in their place.

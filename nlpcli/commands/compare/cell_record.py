@@ -1,4 +1,4 @@
-"""What a cell leaves in its run's folder beside the run: what was requested, and its results."""
+"""The record of a cell in its run's folder: the request and the results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ INIT = "the model of init"
 
 
 def requested_of(cell: Cell) -> dict[str, Any]:
-    """What decides the result of a cell: settings that are not as by default, its text, a tokenizer that is given.
+    """The inputs that determine a cell's result: settings other than the defaults, its text, a given tokenizer.
 
     Raises: NlpcliError for text that can't be read.
     """
@@ -96,7 +96,7 @@ def _content(path: Path, size: int, changed: int) -> str:
 
 
 def read_record(run: Path) -> dict[str, Any] | None:
-    """What is recorded of a cell, None where there is nothing."""
+    """The record of a cell, None where there is none."""
     try:
         found = json.loads(read_regular(run / RECORD))
     except (OSError, ValueError):
@@ -174,7 +174,7 @@ def _as_json(value: object) -> str:
 
 
 def measure(run: Path) -> dict[str, Any]:
-    """What came of a finished run: metrics with their signatures, cost, size, and the machine it ran on."""
+    """The results of a finished run: metrics with their signatures, cost, size, and the machine it ran on."""
     from nlpcli.config.loading import load_yaml
     from nlpcli.models.model_folder import read_info
     from nlpcli.training.checkpoint import checkpoints

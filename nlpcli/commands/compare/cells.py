@@ -24,12 +24,12 @@ from nlpcli.runs.training_request import Request
 from nlpcli.tasks import TASKS
 
 RESULTS, TABLE, PICTURE = "results.json", "table.md", "picture.png"
-"""What a grid's folder holds beside its cells."""
+"""The files in a grid's folder beside its cells."""
 
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """What a user requested: the file of the grid, and what the command line adds to it.
+    """A user's request: the file of the grid, and the changes from the command line.
 
     train, dev, test: replace those of the file. overrides: "a.b=c", of all cells; what a cell itself changes stays.
     only: the cells to run, by name; rerun: those to be repeated although they are finished; overwrite: all of them.
@@ -163,7 +163,7 @@ def _base(job: CompareRequest, grid: GridConfig, first: Variant, common: Mapping
 
 
 def _common(job: CompareRequest, grid: GridConfig) -> dict[str, Any]:
-    """What all cells begin with."""
+    """The configuration that all cells begin with."""
     base = {"extends": grid.base} if isinstance(grid.base, str) else nested(grid.base)
     merge(base, {"data": nested(grid.data)})
     given = {"train": list(job.train), "dev": list(job.dev)}

@@ -1,4 +1,4 @@
-"""What came of a grid: one row a variant, its numbers as means over seeds."""
+"""The results of a grid: one row a variant, its numbers as means over seeds."""
 
 from __future__ import annotations
 

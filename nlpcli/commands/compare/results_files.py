@@ -1,4 +1,4 @@
-"""What a grid leaves behind: its results as JSON, the table, the picture, and a page that holds all for a reader."""
+"""The output files of a grid: its results as JSON, the table, the picture, and a page that holds all for a reader."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def notes(results: Results) -> list[str]:
 
 
 def _over_seeds(results: Results) -> list[str]:
-    """What ‡ means, where it stands, or why no cell was tested over its seeds."""
+    """The meaning of ‡ where the table has it, or why no cell was tested over its seeds."""
     if results.untested:
         return [f"no cell was tested over its seeds: {results.untested}"]
     numbers = [row.metrics[name] for row in results.rows for name in results.metrics if name in row.metrics]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Continuation:
-    """What became of a prompt: `text` is what was added, `tokens` their number (the end not counted), `logprob` its
+    """The output for a prompt: `text` is the continuation, `tokens` its length (the end not counted), `logprob` its
     log-probability in nats under the model itself (the end counted), `finished` False when the limit cut it."""
 
     prompt: str

@@ -13,7 +13,7 @@ CONTEXT = 16
 
 
 def added_text(tokenizer: Tokenizer, prefix: Sequence[int], ids: Iterable[int]) -> str:
-    """What `ids` add to the text of `prefix`; spaces between the two are part of it."""
+    """The text that `ids` add to that of `prefix`; spaces between the two are part of it."""
     before, both = tokenizer.decode([prefix, [*prefix, *ids]])
     return both[len(before) :]
 
@@ -27,7 +27,7 @@ def before_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
 class TextStream:
     """Writes a growing text bit by bit: never half a character, and nothing of a text that ends it.
 
-    What a token costs does not grow with the text.
+    The cost of a token does not grow with the text.
     """
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], write: Callable[[str], None]) -> None:
@@ -38,7 +38,7 @@ class TextStream:
         self.written = 0  # characters
 
     def after(self, prefix: Sequence[int]) -> Callable[[int, int], None]:
-        """What takes (row, id), the ids after a prefix."""
+        """A function that takes (row, id), the ids after a prefix one by one."""
         self.context = list(prefix[-CONTEXT:])
         return self._take
 

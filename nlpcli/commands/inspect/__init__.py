@@ -1,4 +1,4 @@
-"""What is this? Models, tokenizers, runs, checkpoints, shard sets, texts and parallel corpora, described in words."""
+"""Descriptions in words of models, tokenizers, runs, checkpoints, shard sets, texts and parallel corpora."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Settings:
 
 
 def inspect(path: str, as_kind: str | None = None, **settings: Any) -> Inspection:  # `Settings` checks them
-    """What the file or folder `path` is ("-": standard input). Nothing is ever unpickled.
+    """A description of the file or folder `path` ("-": standard input). Nothing is ever unpickled.
 
     as_kind: take it for this kind (a key of `KINDS`) where it is several things at once: a run is a model too, and has
     a tokenizer. settings: those of `Settings`.

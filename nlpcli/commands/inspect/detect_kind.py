@@ -1,4 +1,4 @@
-"""What a path is, by what lies there; nothing is loaded to find out."""
+"""The kind of a path, found from the names and first bytes of its files; nothing is loaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS: Mapping[str, str] = {
     "json-lines": "a JSON Lines file",
     "text": "a text",
 }
-"""What can be inspected, and how it is called."""
+"""The kinds that can be inspected, and their names for people."""
 
 _FOREIGN = (  # first bytes of files that are not text, in addition to those of `check_text`
     (b"PK\x03\x04", "an archive (zip, or weights saved by torch.save)"),

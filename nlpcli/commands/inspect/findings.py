@@ -1,4 +1,4 @@
-"""What an inspection gives: facts for programs, the same in sections for a reader, and what was found to be wrong."""
+"""The result of an inspection: facts for programs, the same in sections for a reader, and the problems found."""
 
 from __future__ import annotations
 

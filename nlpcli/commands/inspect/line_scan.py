@@ -56,7 +56,7 @@ def blocks(path: Path | str, limit: int | None = None) -> Iterator[list[str]]:
 
 
 class Scan:
-    """What is kept of the lines of a file; line i is number i + 1.
+    """Lengths and hashes of the lines of a file; line i is number i + 1.
 
     characters, words: lengths. exact: a hash of the line as `normal` has it; near: of its letters and digits alone;
     numbers: of the numbers in it. script: see `Scripts`; a line with fewer than four letters of any has none.

@@ -21,7 +21,7 @@ _KINDS = {  # how they are described, and whether that is a problem in any case
 
 
 def between(read: Mapping[str, Pairs], show: int) -> tuple[dict[str, dict[str, int]], list[Finding]]:
-    """What the parts of a corpus have in common, each with each: counts by `train_test` and so on, and the findings.
+    """The overlap of the parts of a corpus, each with each: counts by `train_test` and so on, and the findings.
 
     Lines are the same when they are as `nlpcli.commands.inspect.line_scan.normal` has them. Parts whose sides have
     unequal numbers of lines are compared side by side only.

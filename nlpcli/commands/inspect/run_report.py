@@ -124,7 +124,7 @@ def _files(path: Path) -> dict[str, int]:
 
 
 def _bytes_of(path: Path) -> int:
-    """What a file or folder takes; a file with several names counts once."""
+    """The bytes that a file or folder takes; a file with several names counts once."""
     seen: dict[tuple[int, int], int] = {}
     for entry in [path] if path.is_file() else path.rglob("*"):
         if entry.is_file() and not entry.is_symlink():

@@ -27,7 +27,7 @@ _BARS = 24  # characters of the longest bar
 def inspect_text(
     path: Path | str, *, show: int = 3, limit: int | None = None, on_line: Callable[[int], None] | None = None
 ) -> Inspection:
-    """What a text file (or "-") holds. Raises: NlpcliError for one that is missing or empty."""
+    """The contents of a text file (or "-"). Raises: NlpcliError for one that is missing or empty."""
     with repeatable([path]) as files:
         if len(files) != 1:
             raise NlpcliError(
@@ -65,7 +65,7 @@ def letters(side: Scan) -> dict[str, int]:
 
 
 def text_facts(side: Scan) -> dict[str, Any]:
-    """What can be counted of a text; lengths of the lines that are not blank."""
+    """The counts of a text; lengths of the lines that are not blank."""
     filled = ~side.blank
     rare = sorted(c for c, count in side.alphabet.items() if count <= _RARE and not c.isascii() and not c.isspace())
     facts: dict[str, Any] = {
@@ -89,7 +89,7 @@ def text_facts(side: Scan) -> dict[str, Any]:
 
 
 def odd_findings(side: Scan, show: int, *, prefix: str = "", shown: str = "text") -> list[Finding]:
-    """What is odd about characters, bytes and line ends; examples under the name `shown`."""
+    """The oddities of characters, bytes and line ends; examples under the name `shown`."""
     found = []
     for name, (description, problem) in ODDITIES.items():
         if not side.how_often[name]:

@@ -95,7 +95,7 @@ def _metrics(runs: Sequence[Run], wanted: Sequence[str]) -> tuple[list[str], lis
 
 
 def _uncommon(runs: Sequence[Run]) -> list[str]:
-    """What only some of the runs are measured by, in one sentence."""
+    """The metrics that only some of the runs have, in one sentence."""
     there = [set(measured(run)) for run in runs if measured(run)]
     if len(there) < 2:
         return []

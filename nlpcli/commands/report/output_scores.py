@@ -151,7 +151,7 @@ def usable_outputs(run: Run) -> Outputs | None:
 
 
 def measured_again(run: Run, name: str) -> _Measured | None:
-    """What a metric of the kept weights is computed from, None where the outputs don't record it."""
+    """The outputs that a metric of the best checkpoint is computed from, None where the outputs don't record it."""
     outputs = usable_outputs(run)
     how = None if outputs is None else outputs.measures.get(name)
     kind = how.get("metric") if isinstance(how, Mapping) else None

@@ -59,7 +59,7 @@ class Run:
 
     @property
     def task(self) -> str:
-        """What is learnt: a task or an objective."""
+        """The task or the objective of the run."""
         return str(self.config.get("task") or self.config.get("objective") or "clm")
 
     @property

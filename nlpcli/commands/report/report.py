@@ -16,7 +16,7 @@ from nlpcli.evaluation import Resampling
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """What a report contains.
+    """The contents of a report.
 
     runs: folders; () for the newest run. x: the axis of the curves, a key of `AXES`. metrics: whose curves are drawn,
     () for those that all runs have. resampling: of intervals and paired tests, None for none. samples: how many of the
@@ -32,7 +32,7 @@ class ReportRequest:
 
 @dataclass(frozen=True)
 class Output:
-    """What a run gave for a sample at an evaluation; more: what else is known of it, for people."""
+    """A run's output for a sample at an evaluation; more: further details for people."""
 
     step: int
     text: str
@@ -122,7 +122,7 @@ def _report_of(runs: Sequence[Run], request: ReportRequest) -> Report:
 
 
 def _together(runs: Sequence[Run]) -> list[str]:
-    """What runs lack, each sentence once, with the names of the runs where not all lack it."""
+    """The data that runs lack, each sentence once, with the names of the runs where not all lack it."""
     found: dict[str, list[str]] = {}
     for run in runs:
         for sentence in run.missing:

@@ -57,7 +57,7 @@ def setting(value: object) -> str:
 
 
 def cost(name: str, value: Any) -> str:
-    """What a run took, for a table. A log may hold anything in the place of a number."""
+    """A cost of a run (minutes, FLOPs, memory …) for a table. A log may hold anything in the place of a number."""
     if value is None:
         return NOTHING
     if not isinstance(value, (int, float)):
@@ -79,7 +79,7 @@ def at(output: Output) -> str:
 
 
 def facts(report: Report) -> list[tuple[str, list[str]]]:
-    """What the runs are and why they ended, as rows of a table: a heading, and a cell for each run."""
+    """The runs' tasks, settings and reasons for stopping, as rows of a table: a heading, and a cell for each run."""
     rows = [
         ("task", [_what(run.task, run.config) for run in report.runs]),
         ("stopped", [run.stopped for run in report.runs]),

@@ -39,7 +39,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Counted:
-    """What was counted in a window.
+    """The counts of a window.
 
     found: for each metric and system the statistics of lines and the numbers for its cautions. references: how many
     a line has, each number once. sample: the first references of the first window.
@@ -129,7 +129,7 @@ def sentence_line_scores(
 
 
 class _Sum:
-    """What was counted of one system."""
+    """The counts of one system."""
 
     def __init__(self, metric: LineMetric, request: ScoreRequest) -> None:
         self.statistics = metric.collector(resampled=request.resampling is not None)
@@ -155,7 +155,7 @@ def _systems(request: ScoreRequest) -> tuple[str, ...]:
 def _computed(
     request: ScoreRequest, metrics: Mapping[str, LineMetric], compute: _Compute[_Result], processes: int
 ) -> Iterator[_Result]:
-    """What is computed of each window, in their order."""
+    """The counts of each window, in order."""
     windows = _windows(request)
     if processes == 1:
         yield from (compute(request, metrics, window) for window in windows)

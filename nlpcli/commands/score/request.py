@@ -1,4 +1,4 @@
-"""What is scored, how, and what was found."""
+"""The request of a scoring, and its results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nlpcli.evaluation import METRICS, Metric, Resampling, Score
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """What is scored, against what, and how.
+    """Hypotheses, references and the settings of a scoring.
 
     hypotheses: one file a system, "-" for standard input. references: one file a reference set. metrics: names of
     `METRICS`. baseline: a system whose difference from each of the others is tested. format: how examples stand in the

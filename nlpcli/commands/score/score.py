@@ -154,7 +154,7 @@ class Scoring:
         return [list(row) for row in zip(*columns, strict=True)]
 
     def hypotheses(self) -> list[Any]:
-        """What the one system has for each segment, as the first metric reads it."""
+        """The one system's output for each segment, as the first metric reads it."""
         return list(self._systems(next(iter(self.metrics.values())))[0].items)
 
     def alignments(self) -> dict[str, jiwer.WordOutput | jiwer.CharacterOutput]:
@@ -185,7 +185,7 @@ class Scoring:
         ]
 
     def warnings(self, *, sentence: bool = False) -> list[str]:
-        """What looks wrong or has no effect, though it can be scored. sentence: for the scores of single segments."""
+        """Warnings about odd inputs and options without effect. sentence: for the scores of single segments."""
         found: list[str] = []
         for metric in self.metrics.values():
             cautions = getattr(metric, "sentence_cautions", metric.cautions) if sentence else metric.cautions

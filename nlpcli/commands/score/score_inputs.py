@@ -1,4 +1,4 @@
-"""What metrics are computed from, read out of files: lines, labels, numbers, tagged sentences, answers to questions,
+"""The inputs of metrics, read from files: lines, labels, numbers, tagged sentences, answers to questions,
 word alignments.
 
 Every kind of item (`Metric.needs`) has one reader here for each format that can hold it. Errors name file and line,
@@ -42,7 +42,7 @@ _LINE_BY_LINE = "line n is scored against line n of the reference; write a blank
 
 @dataclass(frozen=True)
 class Items:
-    """What a file holds: one item for each example, and where each stands."""
+    """The contents of a file: one item for each example, and the place of each."""
 
     path: str
     items: list[Any]

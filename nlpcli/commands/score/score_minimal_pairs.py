@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nlpcli.runs.open_model import Source
 
 PLL = ("original", "word-l2r")
-"""What is masked with a token: nothing else (Salazar et al. 2020), or the rest of its word (Kauf and Ivanova 2023)."""
+"""The tokens that are masked with a token: none (Salazar et al. 2020), or the rest of its word (Kauf and Ivanova 2023)."""
 
 _ENCODER = "encoder"
 _AHEAD = 2048  # pairs read and sorted by length at a time
@@ -31,8 +31,11 @@ _AHEAD = 2048  # pairs read and sorted by length at a time
 
 @dataclass(frozen=True)
 class PairsRequest:
-    """What to score. files: files of pairs and folders of such files. pll: one of PLL, for masked language models;
-    None: the original one. resampling: of the confidence intervals, None for none."""
+    """The request of a scoring.
+
+    files: files of pairs and folders of such files. pll: one of PLL, for masked language models; None: the original
+    one. resampling: of the confidence intervals, None for none.
+    """
 
     files: Sequence[str]
     model: Source | None = None

@@ -37,7 +37,7 @@ def collect_attention(
     notify: Callable[[str], None],
     warn: Callable[[str], None],
 ) -> Iterator[Attention]:
-    """What the model attends to in each text, one after the other, as they come.
+    """The attention of the model in each text, one text after the other.
 
     A text that is too long for the model is cut; `warn` receives a message.
 
@@ -65,7 +65,7 @@ class AttentionCollector:
         self._read = _reader(self.opened)
 
     def collect(self, given: AttentionInput) -> Attention:
-        """What the model attends to in one text."""
+        """The attention of the model in one text."""
         import torch
 
         from nlpcli.visualization.attention_data import Attention

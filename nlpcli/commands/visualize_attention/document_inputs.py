@@ -62,7 +62,7 @@ def _numbers(row: Row) -> list[int]:
 
 
 def _first(recorders: Sequence[Recorder]) -> list[Tensor]:
-    """What each layer recorded in its first call."""
+    """The recording of each layer's first call."""
     return [recorder[0] for recorder in recorders]
 
 

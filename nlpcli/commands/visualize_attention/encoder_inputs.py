@@ -59,7 +59,7 @@ def read_rows(opened: OpenedModel, given: AttentionInput) -> RecordedPass:
 
 
 def texts_of(given: AttentionInput) -> dict[str, str]:
-    """What was read, by part."""
+    """The texts that were read, by part."""
     return {"text": given.text} if given.second is None else {"a": given.text, "b": given.second}
 
 
@@ -90,7 +90,7 @@ def read_texts(opened: OpenedModel, given: AttentionInput, layout: Layout) -> li
 
 
 def rows_of(opened: OpenedModel, parts: list[Part]) -> Rows:
-    """What `laid_out` gave, as tensors."""
+    """The result of `laid_out` as tensors."""
     config, special = opened.loaded.config, opened.loaded.tokenizer.special
     layout = Layout.of(config, special, opened.loaded.info)
     texts = [part.ids for part in parts if not part.special]

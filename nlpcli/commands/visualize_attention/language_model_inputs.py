@@ -86,7 +86,7 @@ def _following(own: Side, guess: str) -> Side:
 
 
 def remembered(opened: OpenedModel, given: AttentionInput) -> tuple[list[torch.Tensor] | None, Side | None]:
-    """What the earlier text has left in the memory of each layer, and its tokens; None where there is none."""
+    """The memory of each layer after the earlier text, and the text's tokens; None where there is none."""
     if opened.job.memory is None:
         return None, None
     tokenizer, model = opened.loaded.tokenizer, opened.body

@@ -61,7 +61,7 @@ def _word_starts(tokenizer: Tokenizer) -> WordStarts:
 
 
 def readable(tokenizer: Tokenizer, id_: int) -> str:
-    """What a token spells, on one line: `▁` for a space, `\\n` for the end of a line, `<0xF09F>` for bytes that are
+    """The text of a token, on one line: `▁` for a space, `\\n` for the end of a line, `<0xF09F>` for bytes that are
     only a part of a character, `\\u202e` for a character that can't be seen. WordPiece's `##` stays."""
     surface = None if id_ in tokenizer.special.all() else tokenizer.surface(id_)
     if not surface:

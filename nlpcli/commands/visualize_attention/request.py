@@ -124,8 +124,8 @@ class View:
 
 @dataclass
 class RecordedPass:
-    """The result of a pass. gradient_target: a number, to be differentiated by the weights; gradient_target_name: what
-    it is, in words."""
+    """The result of a pass. gradient_target: a number, to be differentiated by the weights; gradient_target_name: its
+    description in words."""
 
     views: list[View]
     texts: dict[str, str]

@@ -29,7 +29,7 @@ from nlpcli.visualization.capture import capture
 
 @dataclass(frozen=True)
 class _Pair:
-    """What encoder and decoder read. source_start, target_start: ids before them; target: without its end."""
+    """The inputs of encoder and decoder. source_start, target_start: ids before them; target: without its end."""
 
     source_start: Sequence[int]
     source: Sequence[int]

@@ -50,7 +50,7 @@ def check_alignment(config: RunConfig) -> None:
 
 
 def guided_alignment(config: RunConfig) -> GuidedAlignment | None:
-    """What learns links, and how; None where nothing does."""
+    """The alignment head and the weight of its loss, None where no links are trained."""
     from nlpcli.models.alignment_head import AlignmentHead
     from nlpcli.objectives.guided_alignment import GuidedAlignment
 

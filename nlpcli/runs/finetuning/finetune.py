@@ -27,7 +27,7 @@ DEFAULTS = {
         "max_grad_norm": 1.0,
     },
 }
-"""What tasks are trained with by default (Devlin et al. 2019, appendix A.3)."""
+"""The default training settings of tasks (Devlin et al. 2019, appendix A.3)."""
 
 SCRATCH_RATE = 5e-4
 """The peak rate for a model that begins with random weights."""
@@ -77,7 +77,7 @@ def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
 
 
 def defaults(task: str, *, init: str | None) -> dict[str, Any]:
-    """What a task is trained with by default; init: the folder of the model it begins with, if any."""
+    """The default training settings of a task; init: the folder of the model it begins with, if any."""
     from nlpcli.config.loading import merge
     from nlpcli.runs.init_from_model import open_start
 

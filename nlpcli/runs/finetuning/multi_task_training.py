@@ -259,7 +259,7 @@ class MeasuredMixture:
         return {"loss": sum(losses) / len(losses), MEAN: sum(deciding) / len(deciding), **found}
 
     def _show(self) -> None:
-        """What all tasks show, each item with its task as its part."""
+        """The dev samples and outputs of all tasks, each item with its task as its part."""
         samples: list[dict[str, Any]] = []
         outputs: list[dict[str, Any]] = []
         measures: dict[str, dict[str, Any]] = {}

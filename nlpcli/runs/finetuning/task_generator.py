@@ -1,4 +1,4 @@
-"""What a text-to-text task writes its outputs with."""
+"""The generator of a text-to-text task's outputs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class BeamGenerator:
 
     @property
     def signature(self) -> str:
-        """What moves the texts that are written, in the form of score signatures."""
+        """The settings that affect the generated texts, in the form of score signatures."""
         if self.generation is not None:
             settings_set = self.generation.model_dump(exclude_defaults=True)
             return "|".join(f"{name}:{value}" for name, value in settings_set.items() if name not in IDS)

@@ -52,7 +52,7 @@ UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.e
 
 
 class Scoring(Protocol):
-    """What predictions are measured by, where it is not what is usual for a task: its names, the deciding one first."""
+    """The metrics of predictions, where they are not a task's usual ones: their names, the one for selection first."""
 
     names: tuple[str, ...]
 

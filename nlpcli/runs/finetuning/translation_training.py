@@ -205,7 +205,7 @@ def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, 
 
 
 def _conventions(config: RunConfig, start: Start | None, run: Path, separate: Tokenizer | None) -> dict[str, Any]:
-    """What is known of how the model that the run begins with was made to read and to write.
+    """The entries of model.yaml about the inputs and outputs of the model that the run begins with.
 
     Where it reads a start before sources, a new source encoder reads that of its own vocabulary.
     """

@@ -98,7 +98,7 @@ def write_onnx(
 
 
 def _heads(model: Any, vectors: WithHead) -> tuple[dict[str, WithHead], dict[str, str]]:
-    """What the graph computes by the names of the outputs, and the name of each task's output."""
+    """The modules that the graph computes by the names of its outputs, and the name of each task's output."""
     heads, outputs = {}, {}
     for prefix, head in model.task_heads().items():
         task = prefix.removeprefix("tasks.").removesuffix(".")

@@ -34,7 +34,7 @@ DEFAULT_OBJECTIVE = "clm"
 
 
 def synonyms() -> dict[str, tuple[str, str | None]]:
-    """What an objective is called elsewhere, often by its model -> the objective, and the noise that goes with it."""
+    """Other names of an objective, often that of its model -> the objective, and the noise that goes with it."""
     return {name: meant for own in map(OBJECTIVES.load, OBJECTIVES) for name, meant in own.synonyms.items()}
 
 

@@ -1,4 +1,4 @@
-"""What an objective is made from, and what it is made into."""
+"""The inputs of an objective, and the prepared objective."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def show(request: Request, count: int, listener: Listener) -> Iterator[dict[str,
 
 
 def configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
-    """What will be trained, and the weights of its objectives.
+    """The configuration of the training, and the weights of its objectives.
 
     Raises: NlpcliError for settings that are wrong or don't go together, before the text is read.
     """

@@ -1,4 +1,4 @@
-"""What a suite's tasks are measured by: GLUE's, SuperGLUE's and Russian SuperGLUE's own metrics.
+"""The metrics of a suite's tasks: GLUE's, SuperGLUE's and Russian SuperGLUE's own metrics.
 
 A task's score is the mean of its metrics, and of its parts' scores where it has several (Wang et al. 2018, section 5).
 Sources: Wang et al. 2018, table 1 (GLUE); Wang et al. 2019, table 1; Khashabi et al. 2018, section 5 (F1a and exact

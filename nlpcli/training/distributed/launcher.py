@@ -1,6 +1,6 @@
 """Starts a command in several processes of this machine, as torchrun does, and ends as they end; without torch.
 
-What torchrun adds, several machines and restarts, is left to it. Here signals reach the processes once, the exit status
+Several machines and restarts are left to torchrun. Here signals reach the processes once, the exit status
 is that of the first process, and no process outlives the others.
 """
 
