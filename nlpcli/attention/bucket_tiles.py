@@ -18,7 +18,7 @@ from nlpcli.attention.bucket_layout import BucketLayout, bucket_layout
 
 _LOG2_E = math.log2(math.e)
 """Scores are multiplied by it: powers of 2 are fast also where they are 0, which those of e are not on a CPU."""
-_PIECE = 1 << 17
+_MOST_SCORES = 1 << 17
 """Scores that are computed at a time: as many as stay in a processor's cache."""
 _POSITIONS = 1 << 12
 """Positions of several texts that are computed together."""
@@ -93,7 +93,7 @@ def _context(query: Tensor, key: Tensor, value: Tensor, *, layout: BucketLayout)
     context, sums = value, value  # of the first round
     for number in range(layout.rounds):
         found = value.new_empty(layout.tiles * layout.size, value.size(-1) + 1)
-        for tiles in _pieces(layout):
+        for tiles in _tile_ranges(layout):
             q, k, v = _sorted(inputs, layout, number, tiles).split(parts, dim=-1)
             mask = layout.mask(number, tiles, query.dtype)
             scores = torch.baddbmm(mask, _queries(q, layout), _keys(k, layout).transpose(1, 2))
@@ -122,7 +122,7 @@ def _gradients(saved: Sequence[Tensor], layout: BucketLayout) -> Sequence[Tensor
     for number in range(layout.rounds):
         found = query.new_zeros(layout.sources.size(-1), sum(parts))
         of_query, of_key, of_value = found.split(parts, dim=-1)
-        for tiles in _pieces(layout):
+        for tiles in _tile_ranges(layout):
             q, k, v, slope = _sorted(inputs, layout, number, tiles).split((*parts, parts[2]), dim=-1)
             q, slope, k, v = _queries(q, layout), _queries(slope, layout), _keys(k, layout), _keys(v, layout)
             logs, level = _queries(_sorted(rows, layout, number, tiles), layout).split(1, dim=-1)
@@ -151,9 +151,9 @@ def _with_zeros(*parts: Tensor) -> Tensor:
     return found
 
 
-def _pieces(layout: BucketLayout) -> Iterator[slice]:
-    """So many tiles as are computed at a time."""
-    at_once = max(_PIECE // (layout.size * layout.width), 1)
+def _tile_ranges(layout: BucketLayout) -> Iterator[slice]:
+    """Ranges of tiles, each as many as are computed at a time."""
+    at_once = max(_MOST_SCORES // (layout.size * layout.width), 1)
     for start in range(0, layout.tiles, at_once):
         yield slice(start, min(start + at_once, layout.tiles))
 

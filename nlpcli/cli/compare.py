@@ -168,8 +168,8 @@ def _width() -> int | None:
 
 
 def _write_lines(lines: Iterable[list[tuple[str, bool]]]) -> None:
-    for pieces in lines:
-        terminal.write_styled([(text, "bold green" if best else "") for text, best in pieces])
+    for parts in lines:
+        terminal.write_styled([(text, "bold green" if best else "") for text, best in parts])
 
 
 def _write_preview(cells: list[dict[str, Any]], format: str) -> None:

@@ -163,9 +163,9 @@ def wrapped(text: str, width: int) -> list[str]:
                 lines.append(line)
                 line = ""
                 continue
-            piece = _head(word, width)
-            lines.append(piece)
-            word = word[len(piece) :]
+            chunk = _head(word, width)
+            lines.append(chunk)
+            word = word[len(chunk) :]
     return [*lines, line] if line or not lines else lines
 
 

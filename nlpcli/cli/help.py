@@ -28,8 +28,8 @@ def page(command: Command, ctx: Context, *, sections: Sequence[tuple[str, Sequen
     """The help of a command: usage, its docstring, and sections of rows (a term, what it means) under headings."""
     columns = width()
     usage = f"Usage: {ctx.command_path} "
-    pieces = [_positional(piece) for piece in command.collect_usage_pieces(ctx)]
-    lines = list(wrapped(" ".join(pieces), columns, usage, " " * len(usage)))
+    parts = [_positional(part) for part in command.collect_usage_pieces(ctx)]
+    lines = list(wrapped(" ".join(parts), columns, usage, " " * len(usage)))
     for text in (command.help, command.epilog):
         if text is command.epilog:
             lines += _sections(sections, columns)
@@ -55,9 +55,9 @@ def _plain(term: str) -> str:
     return re.sub(r"<(?:list\[)?([a-z ]+)\]?>$", lambda kind: _KINDS.get(kind[1], kind[0]), term)
 
 
-def _positional(piece: str) -> str:
+def _positional(part: str) -> str:
     """An argument in the usage: `FILE...` for Typer's `{FILE...}...`."""
-    return re.sub(r"\.{4,}", "...", re.sub(r"^\{(.*)\}", r"\1", piece))
+    return re.sub(r"\.{4,}", "...", re.sub(r"^\{(.*)\}", r"\1", part))
 
 
 def _bounded(text: str) -> str:

@@ -177,5 +177,5 @@ def _print(samples: Iterable[dict[str, list[tuple[str, str]]]], *, json: bool) -
             continue
         terminal.write_line(f"{number}." if number == 1 else f"\n{number}.")
         for name, parts in sample.items():
-            pieces = [(f"{name:<10}", "bold"), *((f" {text}", _STYLES[kind]) for text, kind in parts)]
-            terminal.write_styled(pieces)
+            styled = [(f"{name:<10}", "bold"), *((f" {text}", _STYLES[kind]) for text, kind in parts)]
+            terminal.write_styled(styled)

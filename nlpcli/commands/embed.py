@@ -117,8 +117,8 @@ def embed_words(
     """
     check_files(job.files)
     embedder = Embedder(job.vectors, notify=notify)
-    piece = "mean of the word's tokens" if job.word == "mean" else "first token of the word"
-    notify(f"vectors of words: dimension {embedder.width}, {piece}, {embedder.states}")
+    pooling = "mean of the word's tokens" if job.word == "mean" else "first token of the word"
+    notify(f"vectors of words: dimension {embedder.width}, {pooling}, {embedder.states}")
     compute = WordsOf(_finder, job.only, job.word)
     number, found = 0, 0
     for window, of_lines in embed_windows(embedder, job.vectors, windows(read_texts(job)), compute, job.processes):

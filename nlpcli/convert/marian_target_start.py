@@ -158,7 +158,7 @@ class ZeroStart:
             found[_FAST]["added_tokens"] += [_added(id_, f"<unused_{id_}>") for id_ in free]
             found[_FAST]["added_tokens"].append(_added(self.row, NAME))
         else:
-            vocabulary = {self._new_name(piece): id_ for piece, id_ in found[_VOCABULARY].items()}
+            vocabulary = {self._new_name(name): id_ for name, id_ in found[_VOCABULARY].items()}
             gaps = set(range(self.row)).difference(vocabulary.values())
             vocabulary |= {f"<unused_{id_}>": id_ for id_ in sorted(gaps)}
             found[_VOCABULARY] = vocabulary | {NAME: self.row}
@@ -175,7 +175,7 @@ class ZeroStart:
         if self.row is None:
             return dict(vocabulary)
         names = {self._new_name(NAME): NAME}
-        return {names.get(piece, piece): id_ for piece, id_ in vocabulary.items() if id_ != self.row}
+        return {names.get(token, token): id_ for token, id_ in vocabulary.items() if id_ != self.row}
 
     def _new_name(self, name: str) -> str:
         return f"<unused_{self.renamed}>" if name == NAME and self.renamed is not None else name
@@ -184,9 +184,9 @@ class ZeroStart:
 def _rename(content: dict[str, Any], old: str, new: str) -> None:
     model = content["model"]
     if isinstance(model["vocab"], dict):
-        model["vocab"] = {new if piece == old else piece: id_ for piece, id_ in model["vocab"].items()}
+        model["vocab"] = {new if name == old else name: id_ for name, id_ in model["vocab"].items()}
     else:
-        model["vocab"] = [[new if piece == old else piece, score] for piece, score in model["vocab"]]
+        model["vocab"] = [[new if name == old else name, score] for name, score in model["vocab"]]
     for token in content["added_tokens"]:
         token["content"] = new if token["content"] == old else token["content"]
 

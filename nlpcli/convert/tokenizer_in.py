@@ -23,7 +23,7 @@ from nlpcli.text.huggingface_tokenizer import HuggingFaceModel, parse, vocabular
 from nlpcli.text.marian_tokenizer import MarianModel
 from nlpcli.text.special_tokens import ROLES, SpecialTokens
 from nlpcli.text.tokenizer import TokenizerSettings
-from nlpcli.text.tokenizer_model import PieceModel
+from nlpcli.text.tokenizer_model import TokenizerModel
 from nlpcli.text.tokenizers_errors import is_charsmap
 
 TOKENIZER_JSON = "tokenizer.json"
@@ -61,7 +61,7 @@ _SHARED = {  # whose id a role has that has no token of its own, the first that 
 }
 _PLAYS = {("bos", "cls"), ("eos", "sep")}  # BERT's [CLS] begins and its [SEP] ends a text: not absent
 _EXTRA_IDS = 100  # T5's sentinels
-_PEGASUS_OFFSET = 103  # ids before PEGASUS's own pieces
+_PEGASUS_OFFSET = 103  # ids before PEGASUS's own tokens
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -97,15 +97,15 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any], zero_start: ZeroStar
         if zero_start is not None:
             zero_start.content_before(content)
             data = json.dumps(content, ensure_ascii=False).encode()
-        pieces = vocabulary(content)
+        spellings = vocabulary(content)
     except (NlpcliError, RecursionError):
         raise
     except Exception as error:  # libraries raise what they like for a file they can't read
         raise NlpcliError(f"{folder}: the tokenizer can't be read: {error}") from None
-    ids = {piece: id_ for id_, piece in enumerate(pieces)}
+    ids = {spelling: id_ for id_, spelling in enumerate(spellings)}
     hidden = {token["id"] for token in content["added_tokens"] if token["special"]}
     hidden |= {ids[name] for name in settings["more"] if name in ids}
-    special = _special(pieces, ids, {role: name for role, name in tokens.items() if name}, hidden, config)
+    special = _special(spellings, ids, {role: name for role, name in tokens.items() if name}, hidden, config)
     try:
         model = HuggingFaceModel(data, special)
     except NlpcliError as error:
@@ -115,7 +115,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any], zero_start: ZeroStar
     return _tokenizer("huggingface", model, special, folder)
 
 
-def _tokenizer(kind: str, model: PieceModel, special: SpecialTokens, folder: Path) -> Tokenizer:
+def _tokenizer(kind: str, model: TokenizerModel, special: SpecialTokens, folder: Path) -> Tokenizer:
     settings = TokenizerSettings(kind=kind, byte_fallback=False)
     return Tokenizer(settings, model, special, {"read from": real_path(folder).name})
 
@@ -158,7 +158,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _special(
-    pieces: list[str], ids: Mapping[str, int], tokens: Mapping[str, str], hidden: set[int], config: Mapping[str, Any]
+    known: list[str], ids: Mapping[str, int], tokens: Mapping[str, str], hidden: set[int], config: Mapping[str, Any]
 ) -> SpecialTokens:
     """The roles' ids: those of the tokens the folder names, then those config.json names, then another role's."""
     found = {role: ids[name] for role, name in tokens.items() if name in ids}
@@ -166,7 +166,7 @@ def _special(
     named |= {"eos": "eos_token_id", "pad": "pad_token_id"}
     if config.get("decoder_start_token_id") is None:  # may be missing in T5 folders
         config = {**config, "decoder_start_token_id": config.get("pad_token_id")}
-    size = max(len(pieces), config.get("vocab_size", 0))
+    size = max(len(known), config.get("vocab_size", 0))
     for role, key in named.items():
         id_ = config.get(key)
         if role not in found and isinstance(id_, int) and 0 <= id_ < size:
@@ -186,9 +186,9 @@ def _special(
         if (role, other) not in _PLAYS:
             absent.append(role)
     sentinels = _sentinels(ids)
-    unused = range(len(pieces), size)
+    unused = range(len(known), size)
     named_ids = sorted({*found.values(), *hidden, *sentinels})
-    spellings = [(id_, pieces[id_]) for id_ in named_ids if id_ < len(pieces)]
+    spellings = [(id_, known[id_]) for id_ in named_ids if id_ < len(known)]
     spellings += [(id_, f"<unused_{id_}>") for id_ in unused]
     return SpecialTokens(**found, sentinels=sentinels, spellings=tuple(spellings), absent=tuple(absent))
 
@@ -238,7 +238,7 @@ def _wordpiece(lines: list[str], settings: Mapping[str, Any]) -> Core:
     while lines and not lines[-1]:
         lines.pop()
     unk = _spelling(settings.get("unk_token")) or _BRACKETS["unk"]
-    core = Core(models.WordPiece({piece: id_ for id_, piece in enumerate(lines)}, unk_token=unk))
+    core = Core(models.WordPiece({token: id_ for id_, token in enumerate(lines)}, unk_token=unk))
     core.normalizer = normalizers.BertNormalizer(
         clean_text=True,
         handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
@@ -268,8 +268,8 @@ def _gpt(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Core:
     return core
 
 
-def _unigram(pieces: list[tuple[str, float]], unk: int, rules: list[Any]) -> Core:
-    core = Core(models.Unigram(pieces, unk_id=unk, byte_fallback=False))
+def _unigram(tokens: list[tuple[str, float]], unk: int, rules: list[Any]) -> Core:
+    core = Core(models.Unigram(tokens, unk_id=unk, byte_fallback=False))
     if rules:
         core.normalizer = normalizers.Sequence(rules)
     cut = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=True)
@@ -309,9 +309,9 @@ def _xlnet(spm: SentencePieceFile, settings: Mapping[str, Any]) -> Core:
     if settings.get("do_lower_case", False):
         rules.append(normalizers.Lowercase())
     rules += [*_precompiled(spm), normalizers.Replace(Regex(" {2,}"), " ")]
-    # XLNet cuts the comma off a number that ends with one, as if the piece for both were hardly ever seen
-    pieces = [(piece, score - 100.0 * _number_with_comma(piece)) for piece, score in spm.pieces]
-    core = _unigram(pieces, spm.unk, rules)
+    # XLNet cuts the comma off a number that ends with one, as if the token for both were hardly ever seen
+    tokens = [(token, score - 100.0 * _number_with_comma(token)) for token, score in spm.pieces]
+    core = _unigram(tokens, spm.unk, rules)
     names = [*_TOKENS["xlnet"].values(), "<eop>", "<eod>"]
     core.add_special_tokens([name for name in dict.fromkeys(names) if core.token_to_id(name) is not None])
     return core
@@ -320,8 +320,8 @@ def _xlnet(spm: SentencePieceFile, settings: Mapping[str, Any]) -> Core:
 def _xlm_roberta(spm: SentencePieceFile, settings: Mapping[str, Any]) -> Core:
     """The first ids are fairseq's, in the place of SentencePiece's three, and the last one is the mask."""
     first = ["<s>", "<pad>", "</s>", "<unk>"]
-    pieces = [*((name, 0.0) for name in first), *spm.pieces[3:], ("<mask>", 0.0)]
-    core = _unigram(pieces, first.index("<unk>"), _precompiled(spm))
+    tokens = [*((name, 0.0) for name in first), *spm.pieces[3:], ("<mask>", 0.0)]
+    core = _unigram(tokens, first.index("<unk>"), _precompiled(spm))
     core.add_special_tokens([*first, "<mask>"])
     return core
 
@@ -337,8 +337,8 @@ def _big_bird(spm: SentencePieceFile, settings: Mapping[str, Any]) -> Core:
     return core
 
 
-def _number_with_comma(piece: str) -> bool:
-    return len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
+def _number_with_comma(token: str) -> bool:
+    return len(token) > 1 and token[-1] == "," and token[-2].isdigit()
 
 
 _SENTENCE_PIECES: dict[str, Callable[[SentencePieceFile, Mapping[str, Any]], Core]] = {
@@ -358,10 +358,10 @@ def _read_marian(
     vocab = read_json(folder / "vocab.json")
     if zero_start is not None:
         vocab = zero_start.vocabulary_before(vocab)
-    pieces = [""] * (max(vocab.values()) + 1)
-    for piece, id_ in vocab.items():
-        pieces[id_] = piece
-    special = _special(pieces, vocab, tokens, set(), config)
+    spellings = [""] * (max(vocab.values()) + 1)
+    for spelling, id_ in vocab.items():
+        spellings[id_] = spelling
+    special = _special(spellings, vocab, tokens, set(), config)
     try:
         source, target = (read_regular(folder / name) for name in ("source.spm", "target.spm"))
         model = MarianModel(vocab, source, target, special)

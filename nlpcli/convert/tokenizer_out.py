@@ -24,7 +24,7 @@ from nlpcli.text.sentencepiece_tokenizer import ESCAPE
 from nlpcli.text.special_tokens import ROLES, SpecialTokens
 
 _NORMAL_FORMS: dict[str, Callable[[], Any]] = {"nfc": normalizers.NFC, "nfkc": normalizers.NFKC}
-_LITERAL_BYTE = "<(?=0x[0-9A-F]{2}>)"  # what would be taken for a byte's piece if its < stayed with the rest
+_LITERAL_BYTE = "<(?=0x[0-9A-F]{2}>)"  # what would be taken for a byte's token if its < stayed with the rest
 
 
 def tokenizer_files(
@@ -117,7 +117,7 @@ def _template(tokenizer: Tokenizer, kind: str) -> Any:
 
 
 def _rules(tokenizer: Tokenizer) -> list[Any]:
-    """The normalisation before the pieces. Raises: NlpcliError for one that the library lacks."""
+    """The normalisation before the tokens. Raises: NlpcliError for one that the library lacks."""
     settings = tokenizer.settings
     if settings.normalization == "identity":
         rules = []
@@ -166,16 +166,16 @@ def _unigram(tokenizer: Tokenizer) -> Core:
 def _bpe(tokenizer: Tokenizer) -> Core:
     spm = parse_spm(tokenizer.model.to_bytes())
     hidden = {*tokenizer.special.names.values(), *BYTE_PIECES}
-    scores = {piece: score for piece, score in spm.pieces if piece not in hidden}
+    scores = {token: score for token, score in spm.pieces if token not in hidden}
     merges = [
-        (score, piece[:cut], piece[cut:])
-        for piece, score in scores.items()
-        for cut in range(1, len(piece))
-        if piece[:cut] in scores and piece[cut:] in scores
+        (score, token[:cut], token[cut:])
+        for token, score in scores.items()
+        for cut in range(1, len(token))
+        if token[:cut] in scores and token[cut:] in scores
     ]
     merges.sort(key=lambda merge: -merge[0])
     model = models.BPE(
-        {piece: id_ for id_, (piece, _) in enumerate(spm.pieces)},
+        {token: id_ for id_, (token, _) in enumerate(spm.pieces)},
         [(left, right) for _, left, right in merges],
         unk_token=tokenizer.special.names[tokenizer.special.unk],
         fuse_unk=True,
@@ -189,11 +189,11 @@ def _bpe(tokenizer: Tokenizer) -> Core:
 
 
 def _characters(tokenizer: Tokenizer) -> Core:
-    """A BPE without merges: every character is a piece, or its bytes are."""
+    """A BPE without merges: every character is a token, or its bytes are."""
     special, fallback = tokenizer.special, tokenizer.settings.byte_fallback
     characters = json.loads(tokenizer.model.to_bytes())["characters"]
     reserved = [special.names[id_] for id_ in sorted(special.names)] + (BYTE_PIECES if fallback else [])
-    vocab = {piece: id_ for id_, piece in enumerate([*reserved, *characters])}
+    vocab = {token: id_ for id_, token in enumerate([*reserved, *characters])}
     unk = None if fallback else special.names[special.unk]
     core = Core(models.BPE(vocab, [], unk_token=unk, fuse_unk=False, byte_fallback=fallback))
     _normalize(core, _rules(tokenizer))
@@ -213,7 +213,7 @@ def _byte_bpe(tokenizer: Tokenizer) -> Core:
     content = json.loads(tokenizer.model.to_bytes())
     names = {f" {name}": name for name in tokenizer.special.names.values()}
     model = content["model"]
-    model["vocab"] = {names.get(piece, piece): id_ for piece, id_ in model["vocab"].items()}
+    model["vocab"] = {names.get(token, token): id_ for token, id_ in model["vocab"].items()}
     core = Core.from_str(json.dumps(content))
     _normalize(core, _rules(tokenizer))
     return core
@@ -228,7 +228,7 @@ def _wordpiece(tokenizer: Tokenizer) -> Core:
 def _words(tokenizer: Tokenizer) -> Core:
     special, content = tokenizer.special, json.loads(tokenizer.model.to_bytes())
     names = [special.names[id_] for id_ in sorted(special.names)]
-    vocab = {piece: id_ for id_, piece in enumerate([*names, "\n", *content["words"]])}
+    vocab = {token: id_ for id_, token in enumerate([*names, "\n", *content["words"]])}
     core = Core(models.WordLevel(vocab, unk_token=special.names[special.unk]))
     _normalize(core, _rules(tokenizer))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n|\S+"), "removed", invert=True)

@@ -88,7 +88,7 @@ def _without(vectors: WordVectors, names: set[str]) -> list[str]:
 
 def _tokenizer(words: Sequence[str], special: SpecialTokens) -> Tokenizer:
     names = [special.names[id_] for id_ in sorted(special.names)]
-    vocabulary = {piece: id_ for id_, piece in enumerate([*names, *words])}
+    vocabulary = {token: id_ for id_, token in enumerate([*names, *words])}
     core = Core(models.WordLevel(vocabulary, unk_token=special.names[special.unk]))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD), "removed", invert=True)
     content = json.loads(core.to_str())

@@ -24,8 +24,8 @@ DOCUMENT_END = ("", True)
 _UNITS_AT_A_TIME = 1 << 20
 
 
-def sentence_units(pieces: Iterable[Piece], how: str, *, space: str = "") -> Iterator[Piece]:
-    """The sentences of documents that come in pieces, each a unit of its own, and `DOCUMENT_END` after each document.
+def sentence_units(chunks: Iterable[Piece], how: str, *, space: str = "") -> Iterator[Piece]:
+    """The sentences of documents that come in chunks, each a unit of its own, and `DOCUMENT_END` after each document.
 
     how: `lines`: each line of a document is a sentence. `split`: lines are cut by `split_sentences`.
     space: put before each sentence that had white space before it, but not before the first of a document.
@@ -34,7 +34,7 @@ def sentence_units(pieces: Iterable[Piece], how: str, *, space: str = "") -> Ite
     """
     spans = sentence_spans if how == "split" else _line_spans
     rest, found = "", False
-    for text, ends in pieces:
+    for text, ends in chunks:
         text = rest + text
         complete = len(text) if ends else text.rfind("\n") + 1
         if not complete and len(text) > PIECE_CHARACTERS:

@@ -167,7 +167,7 @@ def _summed(weights: Tensor, words: Tensor) -> Tensor:
     return weights.new_zeros(*weights.shape[:2], count + 1).scatter_add_(2, index, weights)[..., :count]
 
 
-def words_of_pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
+def words_of_tokens(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
     """The number of the word to which each token belongs, `NO_WORD` for blanks before the first."""
     return [number - 1 for number in accumulate(tokenizer.word_starts(ids))]
 

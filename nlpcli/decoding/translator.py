@@ -16,7 +16,7 @@ import torch
 from nlpcli.config.generation_settings import Generation
 from nlpcli.decoding.alignment_symmetrization import links_of_targets
 from nlpcli.decoding.beam import BeamSettings, beam_search
-from nlpcli.decoding.cross_attention import Alignment, Attending, forced_weights, word_weights, words_of_pieces
+from nlpcli.decoding.cross_attention import Alignment, Attending, forced_weights, word_weights, words_of_tokens
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.huggingface_generation import GenerationInputs, HuggingFaceDecoder
 from nlpcli.decoding.hypothesis import Hypothesis
@@ -153,7 +153,7 @@ class Translator(LineTranslator):
         before = [NO_WORD] * len(self.settings.source_start)
         sources = [job.source[len(before) : -1] for job in jobs]
         source_words = pad(
-            [[*before, *words_of_pieces(self.source_tokenizer, ids), NO_WORD] for ids in sources], NO_WORD
+            [[*before, *words_of_tokens(self.source_tokenizer, ids), NO_WORD] for ids in sources], NO_WORD
         )
         target_words = pad([self._target_words(ids) for ids in flat], NO_WORD)
         looked = word_weights(weights, source_words[rows].to(self.device), target_words.to(self.device))
@@ -163,7 +163,7 @@ class Translator(LineTranslator):
     def _target_words(self, ids: Sequence[int]) -> list[int]:
         """The number of the word of each id; special ones belong to none."""
         special = self.tokenizer.special.all()
-        words = iter(words_of_pieces(self.tokenizer, [id_ for id_ in ids if id_ not in special]))
+        words = iter(words_of_tokens(self.tokenizer, [id_ for id_ in ids if id_ not in special]))
         return [NO_WORD if id_ in special else next(words) for id_ in ids]
 
 

@@ -30,7 +30,7 @@ TOKENIZERS = tuple(sacrebleu.metrics.BLEU.TOKENIZERS)
 _SHORT = {"ja": "ja-mecab", "ko": "ko-mecab", "spm": "flores101"}
 _PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
 _AT_SPACES = ("13a", "none", "intl")
-_BY_PIECE = ("13a", "none")  # what stands between white space gives the same tokens alone as in its line
+_BY_CHUNK = ("13a", "none")  # a chunk between white space has the same tokens alone as in its line
 _TOKENIZED = 100  # lines ending in " ." from which on sacreBLEU, too, suspects tokenised text
 
 
@@ -110,7 +110,7 @@ class Bleu(SacreMetric):
         texts = [line or "" for line in lines]
         if self._settings["lowercase"]:
             texts = [text.lower() for text in texts]
-        if self.tokenize not in _BY_PIECE or (self.tokenize == "13a" and any("\n" in text for text in texts)):
+        if self.tokenize not in _BY_CHUNK or (self.tokenize == "13a" and any("\n" in text for text in texts)):
             return self._words.whole_units(text.rstrip() for text in texts)
         return self._words.units(texts)
 

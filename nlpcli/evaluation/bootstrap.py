@@ -17,7 +17,7 @@ _CELLS = 1 << 20  # draws held at once; bounds the memory whatever the number of
 
 
 def drawn_segments(segments: int, resampling: Resampling) -> Iterator[np.ndarray]:
-    """The numbers of the segments drawn into each resample: (rows, segments), piece by piece.
+    """The numbers of the segments sampled into each resample: (rows, segments), chunk by chunk.
 
     The same number of segments and the same resampling give the same draws, which are those of sacreBLEU.
     """
@@ -28,7 +28,7 @@ def drawn_segments(segments: int, resampling: Resampling) -> Iterator[np.ndarray
 
 
 def drawn_weights(segments: int, resampling: Resampling) -> Iterator[np.ndarray]:
-    """How often each segment was drawn into each resample: (rows, segments) floats, piece by piece."""
+    """How often each segment was sampled into each resample: (rows, segments) floats, chunk by chunk."""
     for drawn in drawn_segments(segments, resampling):
         yield weights_of(drawn)
 

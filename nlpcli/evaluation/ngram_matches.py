@@ -15,8 +15,8 @@ import numpy as np
 
 _PORTION = 1 << 16  # n-grams sorted at once, which stay in a processor's cache
 _BITS = 63  # of a number
-_HELD = 1 << 21  # characters of pieces whose words are remembered
-_WORDS = 1 << 16  # pieces or words that are remembered
+_HELD = 1 << 21  # characters of chunks whose words are cached
+_WORDS = 1 << 16  # chunks or words that are cached
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def characters(lines: Iterable[str]) -> Units:
 
 
 class WordIds(dict[str, bytes]):
-    """The words of lines, of which each piece between white space gives its own, as ids.
+    """The words of lines as ids. Each chunk of a line between white space is cut into words on its own.
 
-    words_of: the words of a piece. What a piece gave is remembered; `forget` bounds the memory that this takes.
+    words_of: the words of a chunk. The words of a chunk are cached; `forget` bounds the memory that this takes.
     """
 
     def __init__(self, words_of: Callable[[str], Iterable[str]]) -> None:
@@ -57,10 +57,10 @@ class WordIds(dict[str, bytes]):
         self._ids: dict[str, int] = {}
         self._held = 0
 
-    def __missing__(self, piece: str) -> bytes:
-        found = self.encode(self._words_of(piece))
-        self[piece] = found
-        self._held += len(piece)
+    def __missing__(self, chunk: str) -> bytes:
+        found = self.encode(self._words_of(chunk))
+        self[chunk] = found
+        self._held += len(chunk)
         return found
 
     def encode(self, words: Iterable[str]) -> bytes:
@@ -74,7 +74,7 @@ class WordIds(dict[str, bytes]):
         return self.joined([b"".join(map(of, line.split())) for line in lines])
 
     def whole_units(self, lines: Iterable[str]) -> Units:
-        """The words of lines whose pieces can't be read alone."""
+        """The words of lines whose chunks can't be cut into words one by one."""
         return self.joined([self.encode(self._words_of(line)) for line in lines])
 
     def joined(self, lines: Sequence[bytes]) -> Units:

@@ -19,7 +19,7 @@ from nlpcli.layers.linear import linear, product
 
 _CHUNK_NUMBERS = 1 << 20  # logits alive at a time on a CPU: 4 MB, about a core's share of the cache
 _CHUNK_NUMBERS_GPU = 1 << 27
-_LEAST_ROWS = 128  # each chunk adds to the whole gradient of the weight: at 33k pieces, 32 rows take 1.5 times as long
+_LEAST_ROWS = 128  # each chunk adds to the whole gradient of the weight: at 33k tokens, 32 rows take 1.5 times as long
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def outline(
 def build_model(
     config: ModelConfig | Mapping[str, Any], vocab_size: int, head: Mapping[str, Any] | None = None
 ) -> AnyModel:
-    """A freshly initialized model for `vocab_size` pieces; the weights depend on torch's random state only.
+    """A freshly initialized model for `vocab_size` tokens; the weights depend on torch's random state only.
 
     head: the settings of `WithHead` for a task that needs one on top; those of several by name under `heads`.
     """

@@ -24,7 +24,7 @@ _ROWS = re.compile(
 
 @dataclass(frozen=True)
 class Carried:
-    """How many of the `total` pieces of the new tokenizer have kept their vectors."""
+    """How many of the `total` tokens of the new tokenizer have kept their vectors."""
 
     shared: int
     total: int
@@ -36,16 +36,16 @@ def carry_embeddings(
 ) -> tuple[dict[str, Tensor], Carried]:
     """A model's state dict for the tokenizer `new` instead of its own, `old`.
 
-    A piece of both keeps its rows in embeddings and output matrix, and its output bias: a special token by its role, a
-    sentinel by its number, any other piece by what it stands for (`nlpcli.text.token_normalization`), so that `▁dog`,
-    `Ġdog` and WordPiece's `dog` are one. The other rows are drawn by torch's random state from a normal distribution
-    with the mean and the deviation of each column of the old matrix's pieces; their biases are the mean. Matrices that
-    were shared stay so.
+    A token in both vocabularies keeps its rows in embeddings and output matrix, and its output bias. A special token
+    is matched by its role, a sentinel by its number, any other token by its normalized text
+    (`nlpcli.text.token_normalization`), so that `▁dog`, `Ġdog` and WordPiece's `dog` are one. The other rows are sampled
+    with torch's random state from a normal distribution that has the mean and the deviation of each column of the old
+    matrix's tokens; their biases are the mean. Shared matrices stay shared.
 
     Raises: NlpcliError when the weights are not those of a model for `old`, and for an adaptive softmax, unless `new`
-    only has further ids: its parts hold pieces by their frequency.
+    only has further ids: its parts hold tokens by their frequency.
     """
-    places = same_pieces(old, new)
+    places = same_tokens(old, new)
     grown = new.vocab_size >= old.vocab_size and all(places[id_] == id_ for id_ in range(old.vocab_size))
     if not grown and any("adaptive_softmax." in name for name in weights):
         raise NlpcliError(
@@ -80,8 +80,8 @@ def _drawn(rows: Tensor, count: int) -> Tensor:
     return drawn.to(rows.dtype)
 
 
-def same_pieces(old: Tokenizer, new: Tokenizer) -> list[int | None]:
-    """For each id of `new` the id of `old` that is the same piece, None where there is none."""
+def same_tokens(old: Tokenizer, new: Tokenizer) -> list[int | None]:
+    """For each id of `new` the id of the same token in `old`, None where there is none."""
     before, after = spellings(old), spellings(new)
     by_spelling = {spelling: id_ for id_, spelling in reversed(list(enumerate(before))) if spelling is not None}
     found = [None if spelling is None else by_spelling.get(spelling) for spelling in after]
@@ -123,12 +123,12 @@ def with_roles(tokenizer: Tokenizer, roles: Sequence[str]) -> Tokenizer:
 
 @torch.no_grad()
 def embed_from(vectors: WordVectors, tokenizer: Tokenizer, weight: Tensor) -> int:
-    """Puts vectors of words into the rows of `weight` (vocab, width) whose pieces are words; the others stay.
+    """Puts vectors of words into the rows of `weight` (vocab, width) whose tokens are words; the others stay.
 
-    A piece is a word where it stands at the start of one: `▁dog`, `Ġdog`, WordPiece's `dog`, a word itself. A word
+    A token is a word where it stands at the start of one: `▁dog`, `Ġdog`, WordPiece's `dog`, a word itself. A word
     that has no vector takes that of the first word in the file that differs in upper and lower case only.
 
-    Returns: how many pieces have one now. Raises: NlpcliError when vectors and rows differ in width.
+    Returns: how many tokens have one now. Raises: NlpcliError when vectors and rows differ in width.
     """
     width = weight.size(1)
     if vectors.width != width:

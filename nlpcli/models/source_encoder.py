@@ -17,7 +17,7 @@ from nlpcli.models.transformer import EncoderDecoder, embedding_of
 
 
 class SourceEncoder(nn.Module):
-    """(batch, m) ids -> (batch, m, d_model) states: an embedding of `vocab_size` pieces, and a stack of `layers`.
+    """(batch, m) ids -> (batch, m, d_model) states: an embedding of `vocab_size` tokens, and a stack of `layers`.
 
     settings: those of the model it stands under, so that the width is the same.
     """

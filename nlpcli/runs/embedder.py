@@ -80,7 +80,7 @@ class EmbedderSettings:
 
 @dataclass(frozen=True)
 class WordVector:
-    """A word: its characters in the text, its vector, and the mean (or first) of its pieces' input embeddings."""
+    """A word: its characters in the text, its vector, and the mean (or first) of its tokens' input embeddings."""
 
     span: Span
     vector: np.ndarray
@@ -195,7 +195,7 @@ class Embedder:
     def word_vectors(
         self, texts: Sequence[str], find: Callable[[str], Sequence[Span]], *, how: str = "mean"
     ) -> list[list[WordVector]]:
-        """The vectors of the words in each text, each the mean of its pieces' states, or the first one.
+        """The vectors of the words in each text, each the mean of its tokens' states, or the first one.
 
         find: the words of a text. Those that were cut off, or of which the tokenizer leaves nothing, are left out.
         """
@@ -208,12 +208,12 @@ class Embedder:
             for place, of_row, static_of_row in zip(places, states, inputs, strict=True):
                 spans = all_spans[place][: self.room]
                 for start, end in find(texts[place]):
-                    pieces = [i for i, (a, b) in enumerate(spans) if a < end and b > start][
+                    tokens = [i for i, (a, b) in enumerate(spans) if a < end and b > start][
                         : 1 if how == "first" else None
                     ]
-                    if not pieces:
+                    if not tokens:
                         continue
-                    own = [begin + i for i in pieces]
+                    own = [begin + i for i in tokens]
                     vector, static = (x[own].float().mean(dim=0) for x in (of_row, static_of_row))
                     found[place].append(WordVector((start, end), vector.cpu().numpy(), static.cpu().numpy()))
         return found

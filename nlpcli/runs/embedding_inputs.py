@@ -31,7 +31,7 @@ class EmbedRequest:
     """The texts to embed, and the settings.
 
     files: names, "-" for standard input. format: `auto` is JSON for .jsonl, .ndjson and .json, and wherever `field`,
-    the JSON field of the text ("text") or a path to it, is given. output_field: of the vector. word: of a word's pieces
+    the JSON field of the text ("text") or a path to it, is given. output_field: of the vector. word: of a word's tokens
     the `mean`, or the `first` one. only: words (or several words on end) that are looked for, in any case; none: all.
     processes: how many share the lines.
     """

@@ -34,7 +34,7 @@ def open_tokenizer(directory: Path) -> Tokenizer:
 def describe(tokenizer: Tokenizer) -> dict[str, Any]:
     """The description of a tokenizer: kind, size, special ids, options, fingerprint, and some of its tokens."""
     hidden = {*tokenizer.special.names.values(), *BYTE_PIECES}
-    learned = [piece for piece in map(tokenizer.id_to_piece, range(tokenizer.vocab_size)) if piece not in hidden]
+    learned = [token for token in map(tokenizer.id_to_piece, range(tokenizer.vocab_size)) if token not in hidden]
     step = max(1, len(learned) // _SHOWN_TOKENS)
     settings = tokenizer.settings
     return {

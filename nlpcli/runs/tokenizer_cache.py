@@ -36,7 +36,7 @@ def trained_tokenizer(
             tokenizer = load_tokenizer(place)
             note(f"using the tokenizer in {place}, which was trained on this text before ({what})")
             if tokenizer.vocab_size < settings.vocab_size:
-                note(_all_pieces(tokenizer.vocab_size))
+                note(_fewer_tokens(tokenizer.vocab_size))
             return tokenizer
     note(f"training a tokenizer ({what})")
     tokenizer = _trained(texts, settings, note)
@@ -60,14 +60,14 @@ def _trained(texts: Callable[[], Iterable[str]], settings: TokenizerConfig, note
     try:
         tokenizer = make(texts(), vocab_size=settings.vocab_size)
     except VocabularyTooLarge as error:
-        note(_all_pieces(error.possible))
+        note(_fewer_tokens(error.possible))
         tokenizer = make(texts(), vocab_size=error.possible)
     if warning := getattr(tokenizer.model, "note", None):
         note(f"warning: {warning}")
     return tokenizer
 
 
-def _all_pieces(count: int) -> str:
+def _fewer_tokens(count: int) -> str:
     return f"the text is too small for this vocabulary size; the tokenizer has {counted(count, 'token')}"
 
 

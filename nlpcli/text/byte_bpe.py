@@ -1,6 +1,6 @@
 """Byte-pair merges over the bytes of the text (Radford et al. 2019, section 2.2), through `tokenizers`.
 
-Every text has a segmentation, because all 256 bytes are pieces; there is no unknown character.
+Every text has a segmentation, because all 256 bytes are tokens; there is no unknown character.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def learn(texts: Iterator[str], settings: Mapping[str, Any]) -> bytes:
 
 
 class ByteBpeModel:
-    """Ids in this order: special tokens, the 256 bytes, merges by falling frequency. Pieces print a space as Ġ."""
+    """Ids in this order: special tokens, the 256 bytes, merges by falling frequency. Tokens print a space as Ġ."""
 
     file_name: ClassVar[str] = "tokenizer.json"
     lossless = True
@@ -54,7 +54,7 @@ class ByteBpeModel:
         if vocabulary[self.pieces[-1]] != len(vocabulary) - 1:
             raise ValueError("its ids are not consecutive")
         byte_of = {char: value for value, char in enumerate(byte_alphabet())}
-        self.surfaces = [bytes(byte_of[char] for char in piece if char in byte_of) for piece in self.pieces]
+        self.surfaces = [bytes(byte_of[char] for char in token if char in byte_of) for token in self.pieces]
         self._merges = [(left, right) for left, right in model["merges"]]
         self._vocabulary = vocabulary
         self._dropout: MergeDropout | None = None
@@ -68,7 +68,7 @@ class ByteBpeModel:
         least = len(options.special.all()) + _BYTES
         if size < least:
             raise too_small(size, least, "the special tokens and bytes")
-        # no piece of the byte alphabet holds a space, so that no merge can end in the spelling of a special token
+        # no token of the byte alphabet holds a space, so that no merge can end in the spelling of a special token
         names = [f" {options.special.names[id_]}" for id_ in sorted(options.special.names)]
         learned = json.loads(train(learn, texts, {"size": size, "names": names}))["model"]
         if not learned["merges"] and size > least:

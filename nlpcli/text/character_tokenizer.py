@@ -1,4 +1,4 @@
-"""One piece for each character, with UTF-8 bytes for the characters that were not in the training text."""
+"""One token for each character, with UTF-8 bytes for the characters that were not in the training text."""
 
 from __future__ import annotations
 

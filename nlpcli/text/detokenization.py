@@ -1,4 +1,4 @@
-"""Pieces as bytes: decoding and word borders for every kind whose pieces, laid end to end, are the text."""
+"""Tokens as bytes: decoding and word borders for every kind whose tokens, laid end to end, are the text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
-SPACE_MARK = "\u2581"  # stands for a space in printed pieces, as SentencePiece has it
+SPACE_MARK = "\u2581"  # stands for a space in printed tokens, as SentencePiece has it
 
 
 def byte_piece(value: int) -> str:
@@ -17,13 +17,13 @@ def byte_piece(value: int) -> str:
 BYTE_PIECES = [byte_piece(value) for value in range(256)]
 
 
-def printable(piece: str) -> str:
-    """`piece` without control characters and line ends, which are spelled as bytes, so that it fits on a line."""
-    if piece.isprintable():
-        return piece
+def printable(token: str) -> str:
+    """`token` without control characters and line ends, which are spelled as bytes, so that it fits on a line."""
+    if token.isprintable():
+        return token
     return "".join(
         "".join(map(byte_piece, char.encode())) if char < " " or char in "\x7f\x85\u2028\u2029" else char
-        for char in piece
+        for char in token
     )
 
 
@@ -32,13 +32,13 @@ def join_surfaces(surfaces: Sequence[bytes], ids: Sequence[int]) -> str:
     return b"".join([surfaces[id_] for id_ in ids]).decode("utf-8", "replace")
 
 
-def word_starts(pieces: Sequence[bytes]) -> list[bool]:
-    """One True for each whitespace-separated word: at its first piece, or at the single space in a piece of its own
-    just before it. A piece that spans several words is marked once."""
-    starts = [False] * len(pieces)
-    ends = list(accumulate(map(len, pieces)))
+def word_starts(tokens: Sequence[bytes]) -> list[bool]:
+    """One True for each whitespace-separated word: at its first token, or at the single space in a token of its own
+    just before it. A token that spans several words is marked once."""
+    starts = [False] * len(tokens)
+    ends = list(accumulate(map(len, tokens)))
     # one character a byte where the bytes are broken, so that offsets stay true
-    text = b"".join(pieces).decode("utf-8", "surrogateescape")
+    text = b"".join(tokens).decode("utf-8", "surrogateescape")
     offset, within, previous_space = 0, False, -1
     for char in text:
         size = 1 if "\udc80" <= char <= "\udcff" else len(char.encode())
@@ -47,12 +47,12 @@ def word_starts(pieces: Sequence[bytes]) -> list[bool]:
         elif not within:
             within = True
             at = bisect_right(ends, offset)
-            if at and _is_lone_space(pieces, ends, at - 1, offset, previous_space):
+            if at and _is_lone_space(tokens, ends, at - 1, offset, previous_space):
                 at -= 1
             starts[at] = True
         offset += size
     return starts
 
 
-def _is_lone_space(pieces: Sequence[bytes], ends: Sequence[int], at: int, word: int, space: int) -> bool:
-    return ends[at] == word and space >= 0 and ends[at] - len(pieces[at]) == space
+def _is_lone_space(tokens: Sequence[bytes], ends: Sequence[int], at: int, word: int, space: int) -> bool:
+    return ends[at] == word and space >= 0 and ends[at] - len(tokens[at]) == space

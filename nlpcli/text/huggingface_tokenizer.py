@@ -39,8 +39,8 @@ class HuggingFaceModel:
         quiet_threads()
         self._data = data
         content = parse(data)
-        self.raw_pieces = vocabulary(content)
-        self.pieces = [printable(piece.replace(" ", SPACE_MARK)) for piece in self.raw_pieces]
+        self.raw_tokens = vocabulary(content)
+        self.pieces = [printable(token.replace(" ", SPACE_MARK)) for token in self.raw_tokens]
         restricted = _restricted(content, special)
         with library_errors():
             self._core = Tokenizer.from_str(json.dumps(restricted))
@@ -48,11 +48,11 @@ class HuggingFaceModel:
         self._prefix = ""
         if content["model"]["type"] == "WordPiece":
             self._prefix = content["model"]["continuing_subword_prefix"]
-        self.surfaces = [] if self._prefix else _surfaces(self.raw_pieces, content)
+        self.surfaces = [] if self._prefix else _surfaces(self.raw_tokens, content)
         self._blanks = frozenset(
             id_
-            for id_, piece in enumerate([] if self._prefix else self.raw_pieces)
-            if piece and not piece.strip(SPACE_MARK)
+            for id_, token in enumerate([] if self._prefix else self.raw_tokens)
+            if token and not token.strip(SPACE_MARK)
         )
         self.lossless = _is_lossless(content)
 
@@ -94,7 +94,7 @@ class HuggingFaceModel:
 
     def word_starts(self, ids: Sequence[int]) -> list[bool]:
         if self._prefix:
-            return [not self.raw_pieces[id_].startswith(self._prefix) for id_ in ids]
+            return [not self.raw_tokens[id_].startswith(self._prefix) for id_ in ids]
         return word_starts([self.surfaces[id_] for id_ in ids])
 
 
@@ -116,10 +116,10 @@ _MOST_IDS = 2**24  # the largest published vocabularies have a million tokens
 
 def vocabulary(content: dict[str, Any]) -> list[str]:
     """The spelling of every id of a `tokenizer.json`, "" where it leaves a gap."""
-    pieces = content["model"]["vocab"]
-    named = dict(enumerate(piece for piece, _ in pieces)) if isinstance(pieces, list) else {}
-    if isinstance(pieces, dict):
-        named = {id_: piece for piece, id_ in pieces.items()}
+    vocab = content["model"]["vocab"]
+    named = dict(enumerate(text for text, _ in vocab)) if isinstance(vocab, list) else {}
+    if isinstance(vocab, dict):
+        named = {id_: text for text, id_ in vocab.items()}
     named |= {token["id"]: token["content"] for token in content["added_tokens"]}
     wrong = next((id_ for id_ in named if not isinstance(id_, int) or not 0 <= id_ < _MOST_IDS), None)
     if wrong is not None:
@@ -129,18 +129,18 @@ def vocabulary(content: dict[str, Any]) -> list[str]:
 
 def _restricted(content: dict[str, Any], special: SpecialTokens) -> dict[str, Any]:
     """The same tokenizer without a way from a text to a special id: the library would look for their spellings first,
-    and a unigram model would take a special piece for any other. A piece with a space in it is never met, because
+    and a unigram model would take a special token for any other. A token with a space in it is never met, because
     all these models see texts without spaces."""
     hidden = special.all()
     added = [token for token in content["added_tokens"] if token["id"] not in hidden]
     model = dict(content["model"])
-    pieces = model["vocab"]
-    if isinstance(pieces, list):
-        model["vocab"] = [[f" {piece}" if id_ in hidden else piece, score] for id_, (piece, score) in enumerate(pieces)]
+    vocab = model["vocab"]
+    if isinstance(vocab, list):
+        model["vocab"] = [[f" {text}" if id_ in hidden else text, score] for id_, (text, score) in enumerate(vocab)]
     else:
-        model["vocab"] = {f" {piece}" if id_ in hidden else piece: id_ for piece, id_ in pieces.items()}
+        model["vocab"] = {f" {text}" if id_ in hidden else text: id_ for text, id_ in vocab.items()}
         unk = model.get("unk_token")
-        if unk is not None and pieces.get(unk) in hidden:
+        if unk is not None and vocab.get(unk) in hidden:
             model["unk_token"] = f" {unk}"
     restricted = {"added_tokens": added, "model": model, "truncation": None, "padding": None, "post_processor": None}
     return content | restricted
@@ -154,19 +154,19 @@ def _parts(content: dict[str, Any], name: str, inner: str) -> list[dict[str, Any
     return part[inner] if part["type"] == "Sequence" else [part]
 
 
-def _surfaces(pieces: Sequence[str], content: dict[str, Any]) -> list[bytes]:
+def _surfaces(tokens: Sequence[str], content: dict[str, Any]) -> list[bytes]:
     """The bytes that each token decodes to, with a space where a word begins or has ended."""
     decoders = {part["type"]: part for part in _parts(content, "decoder", "decoders")}
     if "ByteLevel" in decoders:
         byte_of = {char: value for value, char in enumerate(byte_alphabet())}
-        return [bytes(byte_of[char] for char in piece if char in byte_of) for piece in pieces]
+        return [bytes(byte_of[char] for char in token if char in byte_of) for token in tokens]
     if "BPEDecoder" in decoders:
         suffix = decoders["BPEDecoder"]["suffix"]
-        return [piece.replace(suffix, " ").encode() for piece in pieces]
-    spelled = [piece.replace(SPACE_MARK, " ").encode() for piece in pieces]
+        return [token.replace(suffix, " ").encode() for token in tokens]
+    spelled = [token.replace(SPACE_MARK, " ").encode() for token in tokens]
     if "ByteFallback" in decoders:
-        for id_, piece in enumerate(pieces):
-            if found := _BYTE.fullmatch(piece):
+        for id_, token in enumerate(tokens):
+            if found := _BYTE.fullmatch(token):
                 spelled[id_] = bytes([int(found[1], 16)])
     return spelled
 

@@ -26,7 +26,7 @@ _ERRORS_ONLY = 2
 
 
 class MarianModel:
-    """vocabulary: piece to id. source, target: SentencePiece models. special: the ids that no text may have.
+    """vocabulary: token to id. source, target: SentencePiece models. special: the ids that no text may have.
 
     A text that begins with a code of the vocabulary such as `>>fr<<` begins with its id, which chooses the language
     in a model that writes several.
@@ -41,14 +41,14 @@ class MarianModel:
         self._reader = sentencepiece.SentencePieceProcessor(model_proto=source)
         self._writer = sentencepiece.SentencePieceProcessor(model_proto=target)
         self._raw = [""] * (max(vocabulary.values()) + 1)
-        for piece, id_ in vocabulary.items():
-            self._raw[id_] = piece
-        self.pieces = [printable(piece.replace(" ", SPACE_MARK)) for piece in self._raw]
-        self.surfaces = [piece.replace(SPACE_MARK, " ").encode() for piece in self._raw]
+        for token, id_ in vocabulary.items():
+            self._raw[id_] = token
+        self.pieces = [printable(token.replace(" ", SPACE_MARK)) for token in self._raw]
+        self.surfaces = [token.replace(SPACE_MARK, " ").encode() for token in self._raw]
         self._unk = special.unk
         hidden = special.all()
-        self._ids = {piece: id_ for piece, id_ in vocabulary.items() if id_ not in hidden}
-        self._codes = {piece for piece in self._ids if piece.startswith(">>") and piece.endswith("<<")}
+        self._ids = {token: id_ for token, id_ in vocabulary.items() if id_ not in hidden}
+        self._codes = {token for token in self._ids if token.startswith(">>") and token.endswith("<<")}
 
     @classmethod
     def train(cls, texts: Iterable[str], options: TrainingOptions) -> MarianModel:
@@ -76,8 +76,8 @@ class MarianModel:
         code, end, rest = text.partition("<<")
         code += end
         first = [self._ids[code]] if code in self._codes else []
-        pieces = self._reader.encode(rest if first else text, out_type=str)
-        return [*first, *(self._ids.get(piece, self._unk) for piece in pieces)]
+        tokens = self._reader.encode(rest if first else text, out_type=str)
+        return [*first, *(self._ids.get(token, self._unk) for token in tokens)]
 
     def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
         all_spans = []
@@ -89,11 +89,11 @@ class MarianModel:
             places = [before + place for place in self._reader.normalize(read, with_offsets=True)[1]]
             spans: list[Span] = [(0, before)] if before else []
             start = 0
-            for piece in self._reader.encode(read, out_type=str):
+            for token in self._reader.encode(read, out_type=str):
                 # a mark of a space that was put in, or that stands for several, has the place behind them
-                inner = start + 1 if piece.startswith(SPACE_MARK) and len(piece) > 1 else start
-                spans.append((places[inner], max(places[start + len(piece)], places[inner])))
-                start += len(piece)
+                inner = start + 1 if token.startswith(SPACE_MARK) and len(token) > 1 else start
+                spans.append((places[inner], max(places[start + len(token)], places[inner])))
+                start += len(token)
             all_spans.append(spans)
         return self.encode(texts), all_spans
 

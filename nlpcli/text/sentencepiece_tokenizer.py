@@ -33,7 +33,7 @@ _UNESCAPED = {ESCAPE + "1": SPACE_MARK, ESCAPE + "0": ESCAPE}
 _ESCAPE_PATTERN = re.compile(f"{ESCAPE}[01]")
 
 _WORD = re.compile(f"{SPACE_MARK}[^{SPACE_MARK}]*")
-_UNKNOWN_PENALTY = 10.0  # the library's: how much less probable than the rarest piece an unknown character is
+_UNKNOWN_PENALTY = 10.0  # the library's: how much less probable than the rarest token an unknown character is
 
 _LONGEST_SENTENCE = 4192  # bytes; the library's trainer leaves out what is longer
 _THREADS = 4  # fixed, because the order of additions shows in the last digits of the scores
@@ -62,12 +62,12 @@ class _SentencePieces(ABC):
         self.lossless = lossless
         self._first_byte = self._processor.piece_to_id(BYTE_PIECES[0]) if lossless else None
         raw = [self._processor.id_to_piece(id_) for id_ in range(self._processor.vocab_size())]
-        self.pieces = [printable(piece) for piece in raw]
+        self.pieces = [printable(token) for token in raw]
         self.surfaces = [
-            bytes([BYTE_PIECES.index(piece)])
+            bytes([BYTE_PIECES.index(token)])
             if self._processor.is_byte(id_)
-            else piece.replace(SPACE_MARK, " ").encode()
-            for id_, piece in enumerate(raw)
+            else token.replace(SPACE_MARK, " ").encode()
+            for id_, token in enumerate(raw)
         ]
 
     @classmethod
@@ -105,39 +105,39 @@ class _SentencePieces(ABC):
     def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
         escaped = _escaped(texts)
         all_ids = self._processor.encode(escaped, out_type=int, num_threads=1)
-        all_pieces = self._processor.encode(escaped, out_type=str, num_threads=1)
+        all_tokens = self._processor.encode(escaped, out_type=str, num_threads=1)
         all_spans = []
-        for text, changed, ids, pieces in zip(texts, escaped, all_ids, all_pieces, strict=True):
-            spans = self._spans(ids, pieces)
+        for text, changed, ids, tokens in zip(texts, escaped, all_ids, all_tokens, strict=True):
+            spans = self._spans(ids, tokens)
             all_spans.append(spans if changed == text else moved_back(spans, _origins(text)))
         return all_ids, all_spans
 
-    def _spans(self, ids: Sequence[int], pieces: Sequence[str]) -> list[Span]:
-        """Pieces laid end to end are the text, with a space before it."""
+    def _spans(self, ids: Sequence[int], tokens: Sequence[str]) -> list[Span]:
+        """Tokens laid end to end are the text, with a space before it."""
         spans: list[Span] = []
         place, left = -1, 0  # left: bytes that the character at `place` still lacks
-        for id_, piece in zip(ids, pieces, strict=True):
+        for id_, token in zip(ids, tokens, strict=True):
             if self._first_byte is not None and self._first_byte <= id_ < self._first_byte + 256:
                 left = (left or _length(id_ - self._first_byte)) - 1
                 spans.append((place, place + 1))
                 place += left == 0
             else:
-                spans.append((max(place, 0), place + len(piece)))
-                place += len(piece)
+                spans.append((max(place, 0), place + len(token)))
+                place += len(token)
         return spans
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
         draws = uniform(rng)
-        # no piece goes over a space, so that the words of a text are independent of each other
+        # no token goes over a space, so that the words of a text are independent of each other
         words = (_WORD.findall(SPACE_MARK + _escape(text).replace(" ", SPACE_MARK)) if text else [] for text in texts)
         return [self._spell_out(self._draw(found, strength, draws)) for found in words]
 
     @abstractmethod
     def _draw(self, words: list[str], strength: float, draws: Iterator[float]) -> Iterable[int]:
-        """The ids of the words; a character that is no piece is -1 minus its code point."""
+        """The ids of the words; a character that is no token is -1 minus its code point."""
 
     def _spell_out(self, ids: Iterable[int]) -> list[int]:
-        """Characters that are no piece as bytes, or a run of them as one unk, as the library has it."""
+        """Characters that are no token as bytes, or a run of them as one unk, as the library has it."""
         spelled: list[int] = []
         unknown_before = False
         for id_ in ids:
@@ -152,7 +152,7 @@ class _SentencePieces(ABC):
         return spelled
 
     def _learned(self) -> dict[str, tuple[int, float]]:
-        """Spelling to (id, score) of all pieces that a text can be made of."""
+        """Spelling to (id, score) of all tokens that a text can be made of."""
         core = self._processor
         return {
             core.id_to_piece(id_): (id_, core.get_score(id_))
@@ -168,7 +168,7 @@ class _SentencePieces(ABC):
 
 
 class UnigramModel(_SentencePieces):
-    """Pieces with probabilities; a text is cut where the product is largest (Kudo 2018)."""
+    """Tokens with probabilities; a text is cut where the product is largest (Kudo 2018)."""
 
     model_type = "unigram"
     _lattice: UnigramLattice | None = None
@@ -182,27 +182,27 @@ class UnigramModel(_SentencePieces):
 
 
 class BpeModel(_SentencePieces):
-    """Pieces made by merging the most frequent pair again and again (Sennrich et al. 2016)."""
+    """Tokens made by merging the most frequent pair again and again (Sennrich et al. 2016)."""
 
     model_type = "bpe"
     _dropout: MergeDropout | None = None
 
     def _draw(self, words: list[str], strength: float, draws: Iterator[float]) -> Iterable[int]:
         if self._dropout is None:
-            self._ids = {piece: id_ for piece, (id_, _) in self._learned().items()}
+            self._ids = {token: id_ for token, (id_, _) in self._learned().items()}
             self._dropout = MergeDropout(self._ranked())
         id_of = self._ids.get
         symbols = ([id_of(char, -1 - ord(char)) for char in word] for word in words)
         return self._dropout.encode(symbols, strength, draws)
 
     def _ranked(self) -> dict[tuple[int, int], tuple[float, int]]:
-        """Any two pieces may merge whose union is a piece; the union's score gives the rank."""
+        """Any two tokens may merge whose union is a token; the union's score gives the rank."""
         learned = self._learned()
         return {
-            (learned[piece[:cut]][0], learned[piece[cut:]][0]): (-score, id_)
-            for piece, (id_, score) in learned.items()
-            for cut in range(1, len(piece))
-            if piece[:cut] in learned and piece[cut:] in learned
+            (learned[token[:cut]][0], learned[token[cut:]][0]): (-score, id_)
+            for token, (id_, score) in learned.items()
+            for cut in range(1, len(token))
+            if token[:cut] in learned and token[cut:] in learned
         }
 
 

@@ -67,6 +67,6 @@ class SpecialTokens:
         return usual | {name: value for name, value in unusual.items() if value}
 
 
-def source_ids(pieces: Sequence[int], special: SpecialTokens) -> list[int]:
+def source_ids(tokens: Sequence[int], special: SpecialTokens) -> list[int]:
     """The encoder's input for the tokens of a sentence."""
-    return [*pieces, special.eos]
+    return [*tokens, special.eos]

@@ -34,13 +34,13 @@ def spellings(tokenizer: Tokenizer) -> list[Spelling | None]:
     """The normal form of every id; None for special and unused ids."""
     read = _reader(tokenizer)
     special = tokenizer.special.all()
-    pieces = tokenizer.model.pieces
-    found = [None if id_ in special or not piece else read(piece) for id_, piece in enumerate(pieces)]
-    return found + [None] * (tokenizer.vocab_size - len(pieces))
+    tokens = tokenizer.model.pieces
+    found = [None if id_ in special or not token else read(token) for id_, token in enumerate(tokens)]
+    return found + [None] * (tokenizer.vocab_size - len(tokens))
 
 
 def words_of(tokenizer: Tokenizer) -> dict[int, str]:
-    """The ids whose pieces are the start of a word, and with luck all of it, with their text."""
+    """The ids whose tokens are the start of a word, and with luck all of it, with their text."""
     return {
         id_: spelling.text.decode("utf-8", "replace")
         for id_, spelling in enumerate(spellings(tokenizer))
@@ -50,14 +50,14 @@ def words_of(tokenizer: Tokenizer) -> dict[int, str]:
 
 def _reader(tokenizer: Tokenizer) -> Callable[[str], Spelling]:
     if tokenizer.kind == "wordpiece":
-        return lambda piece: _prefixed(piece, CONTINUATION)
+        return lambda token: _prefixed(token, CONTINUATION)
     if tokenizer.kind == "byte-bpe":
         return _of_bytes
     if tokenizer.kind == "words":
         return _of_words
     if tokenizer.kind == "huggingface":
         return _huggingface_reader(tokenizer.model.to_bytes())
-    return _marked  # SentencePiece's way: unigram, bpe, marian; and characters, where the space is a piece
+    return _marked  # SentencePiece's way: unigram, bpe, marian; and characters, where the space is a token
 
 
 def _huggingface_reader(data: bytes) -> Callable[[str], Spelling]:
@@ -65,7 +65,7 @@ def _huggingface_reader(data: bytes) -> Callable[[str], Spelling]:
     kind = content["model"]["type"]
     if kind == "WordPiece":
         prefix = content["model"]["continuing_subword_prefix"]
-        return lambda piece: _prefixed(piece, prefix)
+        return lambda token: _prefixed(token, prefix)
     if kind == "WordLevel":
         return _of_words
     decoder = content["decoder"] or {"type": None}
@@ -74,36 +74,36 @@ def _huggingface_reader(data: bytes) -> Callable[[str], Spelling]:
         return _of_bytes
     if "BPEDecoder" in decoders:
         suffix = decoders["BPEDecoder"]["suffix"]
-        return lambda piece: _suffixed(piece, suffix)
+        return lambda token: _suffixed(token, suffix)
     return _marked
 
 
-def _prefixed(piece: str, prefix: str) -> Spelling:
-    if piece.startswith(prefix) and piece != prefix:
-        return Spelling(piece.removeprefix(prefix).encode(), INSIDE)
-    return Spelling(piece.encode(), START)
+def _prefixed(token: str, prefix: str) -> Spelling:
+    if token.startswith(prefix) and token != prefix:
+        return Spelling(token.removeprefix(prefix).encode(), INSIDE)
+    return Spelling(token.encode(), START)
 
 
-def _suffixed(piece: str, suffix: str) -> Spelling:
-    if piece.endswith(suffix):
-        return Spelling(piece.removesuffix(suffix).encode(), END)
-    return Spelling(piece.encode(), INSIDE)
+def _suffixed(token: str, suffix: str) -> Spelling:
+    if token.endswith(suffix):
+        return Spelling(token.removesuffix(suffix).encode(), END)
+    return Spelling(token.encode(), INSIDE)
 
 
-def _of_words(piece: str) -> Spelling:
-    return _byte(piece) or Spelling(piece.encode(), START)
+def _of_words(token: str) -> Spelling:
+    return _byte(token) or Spelling(token.encode(), START)
 
 
-def _marked(piece: str) -> Spelling:
-    if piece.startswith(SPACE_MARK):
-        return Spelling(piece[1:].replace(SPACE_MARK, " ").encode(), START)
-    return _byte(piece) or Spelling(piece.replace(SPACE_MARK, " ").encode(), INSIDE)
+def _marked(token: str) -> Spelling:
+    if token.startswith(SPACE_MARK):
+        return Spelling(token[1:].replace(SPACE_MARK, " ").encode(), START)
+    return _byte(token) or Spelling(token.replace(SPACE_MARK, " ").encode(), INSIDE)
 
 
-def _of_bytes(piece: str) -> Spelling:
-    if not all(char in _BYTE_OF for char in piece):  # a word of its own beside the bytes' pieces
-        return Spelling(piece.encode(), INSIDE)
-    text = bytes(_BYTE_OF[char] for char in piece)
+def _of_bytes(token: str) -> Spelling:
+    if not all(char in _BYTE_OF for char in token):  # a word of its own beside the bytes' tokens
+        return Spelling(token.encode(), INSIDE)
+    text = bytes(_BYTE_OF[char] for char in token)
     if text.startswith(b" "):
         return Spelling(text[1:], START)
     if len(text) == 1 and (text[0] >= 0x80 or text[0] < 0x20):
@@ -111,6 +111,6 @@ def _of_bytes(piece: str) -> Spelling:
     return Spelling(text, INSIDE)
 
 
-def _byte(piece: str) -> Spelling | None:
-    found = _BYTE.fullmatch(piece)
+def _byte(token: str) -> Spelling | None:
+    found = _BYTE.fullmatch(token)
     return Spelling(bytes([int(found[1], 16)]), BYTE) if found else None

@@ -20,7 +20,7 @@ from nlpcli.text.normalization import normalizer
 from nlpcli.text.offsets import Encoded, moved_back, origins, trimmed
 from nlpcli.text.special_tokens import SpecialTokens
 from nlpcli.text.tokenizer_kinds import KINDS
-from nlpcli.text.tokenizer_model import PieceModel, TrainingOptions
+from nlpcli.text.tokenizer_model import TokenizerModel, TrainingOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +51,7 @@ class Tokenizer:
     def __init__(
         self,
         settings: TokenizerSettings,
-        model: PieceModel,
+        model: TokenizerModel,
         special: SpecialTokens,
         trained: dict[str, Any] | None = None,
     ) -> None:
@@ -65,14 +65,14 @@ class Tokenizer:
         self._normalize = None
         if settings.normalization != "identity" or outside:
             self._normalize = normalizer(settings.normalization, lowercase=outside)
-        self._pieces = list(model.pieces)
+        self._tokens = list(model.pieces)
         # a model may have ids beyond its tokenizer's; they are special and spelled out, so that no text has them
-        self._pieces += [""] * (max(special.names) + 1 - len(self._pieces))
+        self._tokens += [""] * (max(special.names) + 1 - len(self._tokens))
         for id_, name in special.names.items():
-            self._pieces[id_] = name
-        self._ids = {piece: id_ for id_, piece in enumerate(self._pieces)}
+            self._tokens[id_] = name
+        self._ids = {token: id_ for id_, token in enumerate(self._tokens)}
         self._ids |= {name: id_ for id_, name in special.names.items()}
-        self.vocab_size = len(self._pieces)
+        self.vocab_size = len(self._tokens)
         self.fingerprint = _fingerprint(settings, special, model.to_bytes())
 
     @property
@@ -86,7 +86,7 @@ class Tokenizer:
         """The ids of each text, without bos or eos.
 
         sampling: 0 gives the best segmentation. Above 0 one is drawn: for unigram with probability proportional to
-        P(pieces)^sampling (Kudo 2018, eq. 8), for the BPE kinds every merge is left out with this probability
+        P(tokens)^sampling (Kudo 2018, eq. 8), for the BPE kinds every merge is left out with this probability
         (Provilkov et al. 2020). All randomness comes from `rng`.
 
         Raises: NlpcliError for a lone surrogate, which no Unicode text holds, and where sampling is not possible.
@@ -108,8 +108,8 @@ class Tokenizer:
     def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
         """The ids of each text as from `encode`, and for each id its span of characters (start, end).
 
-        Spans don't begin or end with white space, and that of a piece which is nothing else is empty. They come in
-        order; pieces that share a character, as bytes do, or parts of one that was normalised, all have it.
+        Spans don't begin or end with white space, and that of a token which is nothing else is empty. They come in
+        order; tokens that share a character, as bytes do, or parts of one that was normalised, all have it.
 
         Raises: NlpcliError for a lone surrogate.
         """
@@ -146,7 +146,7 @@ class Tokenizer:
 
     def id_to_piece(self, id: int) -> str:
         """The printable spelling of an id: it holds neither space nor control character."""
-        return self._pieces[id]
+        return self._tokens[id]
 
     def surface(self, id: int) -> bytes | None:
         """The text that an ordinary token adds, with a space where a word begins or has ended; None where a text is not
@@ -154,15 +154,15 @@ class Tokenizer:
         surfaces = getattr(self.model, "surfaces", ())
         return surfaces[id] if id < len(surfaces) else None
 
-    def piece_to_id(self, piece: str) -> int:
+    def piece_to_id(self, token: str) -> int:
         """The id of a spelling, unk when there is none."""
-        return self._ids.get(piece, self.special.unk)
+        return self._ids.get(token, self.special.unk)
 
-    def __contains__(self, piece: str) -> bool:
-        return piece in self._ids
+    def __contains__(self, token: str) -> bool:
+        return token in self._ids
 
     def word_starts(self, ids: Sequence[int]) -> list[bool]:
-        """Where words begin. A special id is a word of its own, and the next piece begins one.
+        """Where words begin. A special id is a word of its own, and the next token begins one.
 
         For all kinds but wordpiece there is exactly one True for each whitespace-separated word; for wordpiece one
         for each of BERT's words, which punctuation marks are as well.

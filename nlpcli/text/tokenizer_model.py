@@ -18,8 +18,8 @@ class TrainingOptions:
     """The settings for training a kind of tokenizer.
 
     vocab_size: number of ids, special ones and bytes included; None: as many as the kind needs (chars and words).
-    byte_fallback: characters without a piece become the bytes of their UTF-8 form instead of unk.
-    character_coverage: part of the running characters that get a piece of their own, the most frequent first; of the
+    byte_fallback: characters without a token become the bytes of their UTF-8 form instead of unk.
+    character_coverage: part of the running characters that get a token of their own, the most frequent first; of the
         running words for the kind words.
     lowercase: letters are lowercased; wordpiece strips accents too, as BERT's uncased models do.
     """
@@ -31,8 +31,8 @@ class TrainingOptions:
     lowercase: bool = False
 
 
-class PieceModel(Protocol):
-    """One way to cut a text into pieces. Texts come normalised, ids come without special ones and in range.
+class TokenizerModel(Protocol):
+    """One way to cut a text into tokens. Texts come normalised, ids come without special ones and in range.
 
     pieces: the printable spelling of every id; it holds neither space nor control character.
     """
@@ -42,10 +42,10 @@ class PieceModel(Protocol):
     pieces: list[str]
 
     @classmethod
-    def train(cls, texts: Iterable[str], options: TrainingOptions) -> PieceModel: ...
+    def train(cls, texts: Iterable[str], options: TrainingOptions) -> TokenizerModel: ...
 
     @classmethod
-    def from_bytes(cls, data: bytes, options: TrainingOptions) -> PieceModel:
+    def from_bytes(cls, data: bytes, options: TrainingOptions) -> TokenizerModel:
         """Raises: any exception when the data is not what `to_bytes` gave."""
         ...
 

@@ -110,8 +110,8 @@ class Scale:
             return [[self.cell(1, 2), (" may attend", "")], [self.cell(0, 2), ("may not attend", "")]]
         steps = [(self.top * share, number(self.top * share)) for share in (0.25, 0.5, 0.75, 1)]
         below = [(-value, f"-{name}") for value, name in reversed(steps)] if self.signed else []
-        pieces = [[self.cell(value, 2), (f" {name}", "")] for value, name in [*below, (self.top * 1e-6, "0"), *steps]]
-        return [*pieces, [("blank: exactly 0", FAINT)]] if self.hollow else pieces
+        parts = [[self.cell(value, 2), (f" {name}", "")] for value, name in [*below, (self.top * 1e-6, "0"), *steps]]
+        return [*parts, [("blank: exactly 0", FAINT)]] if self.hollow else parts
 
     def _shade(self, value: float, columns: int) -> str:
         shades = _UNICODE if self.ink.unicode else _SIGNED_ASCII if self.signed else _ASCII

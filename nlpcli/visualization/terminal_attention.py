@@ -239,18 +239,18 @@ def _words(text: str, ink: Ink) -> str:
     return isolated(" ".join(printable(word, unicode=ink.unicode) for word in text.split()))
 
 
-def flowing(pieces: Sequence[Line], width: int) -> list[Line]:
-    """Pieces beside each other, in as many lines as they need."""
+def flowing(parts: Sequence[Line], width: int) -> list[Line]:
+    """Parts beside each other, in as many lines as they need."""
     lines: list[Line] = []
     used = width
-    for piece in pieces:
-        long = sum(cells(text) for text, _ in piece)
+    for part in parts:
+        long = sum(cells(text) for text, _ in part)
         if used + 3 + long > width:
             lines.append([])
             used = 0
         else:
             lines[-1].append(("   ", ""))
             used += 3
-        lines[-1] += piece
+        lines[-1] += part
         used += long
     return lines

@@ -101,7 +101,7 @@ def _merged(side: Side, starts: list[int]) -> Side:
 
 
 def _whole_characters(word: str) -> str:
-    """`<0xC3><0xA4>`, bytes of a character that stood in several pieces, as the character."""
+    """`<0xC3><0xA4>`, bytes of a character that stood in several tokens, as the character."""
     return _BYTES.sub(lambda found: _decoded(found.group()), word)
 
 
@@ -113,14 +113,14 @@ def _decoded(spelled: str) -> str:
 
 
 def _joiner(tokens: Sequence[str]) -> Callable[[Sequence[str]], str]:
-    """How pieces become a word: without the marks by which the tokenizer of these `tokens` marks a word's pieces."""
-    for mark in "▁Ġ":  # SentencePiece, byte-level BPE: before the first piece
+    """How tokens become a word: without the marks by which the tokenizer of these `tokens` marks a word's tokens."""
+    for mark in "▁Ġ":  # SentencePiece, byte-level BPE: before the first token
         if any(token.startswith(mark) for token in tokens):
-            return lambda pieces: "".join(pieces).removeprefix(mark) or pieces[0]
+            return lambda word: "".join(word).removeprefix(mark) or word[0]
     if any(token.startswith("##") and len(token) > 2 for token in tokens):  # WordPiece: before all but the first
-        return lambda pieces: pieces[0] + "".join(piece.removeprefix("##") for piece in pieces[1:])
+        return lambda word: word[0] + "".join(token.removeprefix("##") for token in word[1:])
     if any(token.endswith("@@") and len(token) > 2 for token in tokens):  # subword-nmt: after all but the last
-        return lambda pieces: "".join(piece.removesuffix("@@") for piece in pieces[:-1]) + pieces[-1]
+        return lambda word: "".join(token.removesuffix("@@") for token in word[:-1]) + word[-1]
     return "".join
 
 

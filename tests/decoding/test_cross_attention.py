@@ -15,7 +15,7 @@ from nlpcli.decoding.cross_attention import (
     gradient_weights,
     pharaoh,
     word_weights,
-    words_of_pieces,
+    words_of_tokens,
 )
 from nlpcli.errors import NlpcliError
 from nlpcli.models.alignment_head import READ, STEPS, choose_layer
@@ -186,7 +186,7 @@ def test_what_falls_on_no_word_is_left_out():
 
 def test_pieces_are_counted_to_words_by_their_beginnings_and_by_their_places():
     tokenizer = SimpleNamespace(word_starts=lambda ids: [id_ in (1, 3) for id_ in ids])
-    assert words_of_pieces(tokenizer, [2, 1, 2, 3, 4]) == [NO_WORD, 0, 0, 1, 1]
+    assert words_of_tokens(tokenizer, [2, 1, 2, 3, 4]) == [NO_WORD, 0, 0, 1, 1]
     text = "  ein Haus\u00a0hier"
     assert words_of_spans(text, [(2, 4), (4, 5), (6, 10), (10, 10), (11, 15)]) == [0, 0, 1, NO_WORD, 2]
     assert words_of_spans("", []) == []

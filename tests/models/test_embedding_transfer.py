@@ -17,7 +17,7 @@ from nlpcli.models.embedding_transfer import (
     Carried,
     carry_embeddings,
     embed_from,
-    same_pieces,
+    same_tokens,
     wanted_by,
     with_roles,
 )
@@ -85,7 +85,7 @@ def test_shared_pieces_keep_their_rows_in_every_family_and_the_model_is_whole(na
     model, other = made(name, old), build_model(of_family(SMALL | MODELS[name]), new.vocab_size)
     weights, carried = carry_embeddings(model.state_dict(), old, new)
     load_weights(other, unshared(weights), "carried")
-    places = same_pieces(old, new)
+    places = same_tokens(old, new)
     assert carried == Carried(sum(place is not None for place in places), new.vocab_size)
     assert 20 < carried.shared < carried.total
     kept = [(id_, place) for id_, place in enumerate(places) if place is not None]
@@ -106,7 +106,7 @@ def test_shared_pieces_keep_their_rows_in_every_family_and_the_model_is_whole(na
 @pytest.mark.parametrize("old_kind", SIZES)
 def test_pieces_are_the_same_across_kinds_when_they_stand_for_the_same(tokenizers, old_kind, new_kind):
     old, new = tokenizers[old_kind], tokenizers[new_kind]
-    places = same_pieces(old, new)
+    places = same_tokens(old, new)
     if old_kind == new_kind:
         assert places == list(range(old.vocab_size))
         return

@@ -305,10 +305,10 @@ def parameters(cell: Cell) -> int:
     """
     from nlpcli.models.build import count_parameters, outline
 
-    return count_parameters(outline(cell.config.model, pieces(cell)))
+    return count_parameters(outline(cell.config.model, vocabulary_size(cell)))
 
 
-def pieces(cell: Cell) -> int:
+def vocabulary_size(cell: Cell) -> int:
     """The size of a cell's vocabulary; where its tokenizer is still to be trained, the requested size."""
     if cell.request.tokenizer is not None:
         from nlpcli.runs.open_tokenizer import open_tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nlpcli.commands.compare.cell_record import state_of
-from nlpcli.commands.compare.cells import Cell, CompareRequest, make_plan, parameters, pieces
+from nlpcli.commands.compare.cells import Cell, CompareRequest, make_plan, parameters, vocabulary_size
 from nlpcli.commands.compare.run_cells import cell_statuses
 from nlpcli.commands.compare.score_test_sets import check_test
 from nlpcli.config.grid import flat
@@ -14,7 +14,7 @@ from nlpcli.config.grid import flat
 def preview(job: CompareRequest) -> list[dict[str, Any]]:
     """For each cell its name, group, what it changes, parameters, FLOPs per token in training, and its state.
 
-    Sizes are those with as many pieces as the tokenizer is to have, and without a task's head. FLOPs are
+    Sizes are those with as many tokens as the tokenizer is to have, and without a task's head. FLOPs are
     those of examples of 32 tokens a side where pairs of sentences are read, of whole windows where texts are.
 
     Raises: NlpcliError for a grid that could not be run.
@@ -44,4 +44,4 @@ def _flops(cell: Cell) -> float:
     from nlpcli.runs.model_cost import operations
 
     length = cell.config.data.context if cell.command == "pretrain" else 32
-    return operations(cell.config.model, pieces(cell), length=length).training
+    return operations(cell.config.model, vocabulary_size(cell), length=length).training

@@ -320,7 +320,7 @@ def matrices(results: Results) -> Iterator[tuple[str, Table]]:
 
 
 def text_lines(table: Table) -> Iterator[list[tuple[str, bool]]]:
-    """Aligned lines, each as pieces of text and whether they are to be set off; groups are parted by a blank line."""
+    """Aligned lines, each as parts of text and whether they are highlighted; a blank line separates groups."""
     yield [("  ".join(_padded(table, table.headings)).rstrip(), False)]
     before = table.groups[0] if table.groups else ""
     for i, line in enumerate(table.lines):

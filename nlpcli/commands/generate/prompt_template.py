@@ -175,7 +175,7 @@ class Template(Strict):
         return tuple(record.fields[name] for name in names if name in shown)
 
     def _completion(self, text: str) -> str:
-        return "".join(literal + (text if name else "") for literal, name in _pieces(self.label))
+        return "".join(literal + (text if name else "") for literal, name in _parts(self.label))
 
     def _texts(self, record: Record) -> dict[str, str]:
         """The candidates' texts by their names in the data."""
@@ -201,15 +201,15 @@ def read_template(path: Path) -> Template:
 
 def placeholders(text: str) -> list[str]:
     """The columns named in a text, in order. Raises: ValueError for braces that don't match, or name no column."""
-    return [name for _, name in _pieces(text) if name]
+    return [name for _, name in _parts(text) if name]
 
 
 def fill(text: str, record: Record, where: str) -> str:
     """The text with the columns of the record in the place of their names."""
-    return "".join(literal + (_text(record, name, where) if name else "") for literal, name in _pieces(text))
+    return "".join(literal + (_text(record, name, where) if name else "") for literal, name in _parts(text))
 
 
-def _pieces(text: str) -> list[tuple[str, str]]:
+def _parts(text: str) -> list[tuple[str, str]]:
     """(text, the column after it) of each part; "" where none follows."""
     try:
         found = list(Formatter().parse(text))
@@ -217,14 +217,14 @@ def _pieces(text: str) -> list[tuple[str, str]]:
         raise ValueError(
             "the text contains a brace without its partner; write {column} for a column, and {{ or }} for a brace"
         ) from None
-    pieces = []
+    parts = []
     for literal, name, form, conversion in found:
         if name == "" or form or conversion:
             raise ValueError(
                 "the braces do not contain the name of a column; write {column} for a column, and {{ or }} for a brace"
             )
-        pieces.append((literal, name or ""))
-    return pieces
+        parts.append((literal, name or ""))
+    return parts
 
 
 def _name(value: object) -> object:

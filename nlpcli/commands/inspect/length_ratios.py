@@ -26,7 +26,7 @@ _PROOF = 4.0  # times the root of the number of lines: by how much the wrong way
 
 @dataclass(frozen=True)
 class Ratio:
-    """c: characters (or pieces) of the target for one of the source. deviation: s_dev."""
+    """c: characters (or tokens) of the target for one of the source. deviation: s_dev."""
 
     c: float
     deviation: float

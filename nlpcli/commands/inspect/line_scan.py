@@ -60,7 +60,7 @@ class Scan:
 
     characters, words: lengths. exact: a hash of the line as `normal` has it; near: of its letters and digits alone;
     numbers: of the numbers in it. script: see `Scripts`; a line with fewer than four letters of any has none.
-    pieces, unknown: with a tokenizer, the pieces and how many of them are unknown. Hashes are those of this process.
+    tokens, unknown: with a tokenizer, the tokens and how many of them are unknown. Hashes are those of this process.
     odd: the first lines in which each of `ODDITIES` was found; how_often: all of them. alphabet: counts of characters.
     """
 
@@ -73,7 +73,7 @@ class Scan:
         self.odd: dict[str, array] = {}
         self.how_often: Counter[str] = Counter()
         self._columns = {name: array("q") for name in ("exact", "near", "numbers")}
-        self._columns |= {name: array("i") for name in ("characters", "words", "pieces", "unknown")}
+        self._columns |= {name: array("i") for name in ("characters", "words", "tokens", "unknown")}
         self._script = array("B")
 
     def __len__(self) -> int:
@@ -123,7 +123,7 @@ class Scan:
         self._script.extend(self.scripts.of(block, _FEW_LETTERS).tolist())
         if self.tokenizer is not None:
             encoded = self.tokenizer.encode(list(block))
-            columns["pieces"].extend(map(len, encoded))
+            columns["tokens"].extend(map(len, encoded))
             columns["unknown"].extend(ids.count(self.tokenizer.special.unk) for ids in encoded)
 
     def _note(self, name: str, number: int) -> None:

@@ -203,7 +203,7 @@ def _outliers(pairs: Pairs, blank: np.ndarray) -> Iterable[tuple[str, str, np.nd
         False,
     )
     if source.tokenizer is not None:
-        z = _ratio(pairs, "pieces").z(source.pieces, target.pieces)
+        z = _ratio(pairs, "tokens").z(source.tokens, target.tokens)
         yield (
             "token_length_ratio",
             f"pairs with unusual length ratios in tokens (|z| > {LIMIT:g})",
@@ -276,8 +276,8 @@ def _facts(pairs: Pairs, corpus: Corpus) -> dict[str, Any]:
     if corpus.languages:
         facts["expected_languages"] = list(corpus.languages)
     if pairs.paired:
-        for what, unit in (("characters", "characters"), ("pieces", "tokens"))[: 1 + _has_tokens(pairs)]:
-            ratio = _ratio(pairs, what)
+        for unit in ("characters", "tokens")[: 1 + _has_tokens(pairs)]:
+            ratio = _ratio(pairs, unit)
             facts[f"length_ratio_in_{unit}"] = {
                 "mean": round(ratio.c, 4),
                 "standard_deviation": round(ratio.deviation, 4),

@@ -81,9 +81,9 @@ def text_facts(side: Scan) -> dict[str, Any]:
     }
     if side.tokenizer is not None:
         facts |= {
-            "tokens": int(side.pieces.sum()),
+            "tokens": int(side.tokens.sum()),
             "unknown_tokens": int(side.unknown.sum()),
-            "tokens_per_line": lengths(side.pieces[filled]),
+            "tokens_per_line": lengths(side.tokens[filled]),
         }
     return facts
 

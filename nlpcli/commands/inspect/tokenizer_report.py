@@ -1,4 +1,4 @@
-"""A tokenizer: what it is, what its pieces look like, and how it cuts a text."""
+"""A tokenizer: what it is, what its tokens look like, and how it cuts a text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nlpcli.text.detokenization import BYTE_PIECES, SPACE_MARK
 from nlpcli.text.unusual_characters import script_of, spelled
 
 _BATCH = 1000  # lines
-_LONGEST = 12  # pieces that are shown
+_LONGEST = 12  # tokens that are shown
 _UNKNOWN = 20  # characters
 _SETTINGS = ("normalization", "lowercase", "byte_fallback", "character_coverage", "lossless", "fingerprint")
 _SAMPLES = {
@@ -55,10 +55,10 @@ def inspect_tokenizer(
     facts |= {
         "longest_tokens": sorted(ordinary, key=len, reverse=True)[:_LONGEST],
         "scripts": scripts,
-        "single_character_tokens": sum(len(piece.strip(SPACE_MARK)) == 1 for piece in ordinary),
+        "single_character_tokens": sum(len(token.strip(SPACE_MARK)) == 1 for token in ordinary),
         "sample": {"text": sample, "tokens": [tokenizer.id_to_piece(id_) for id_ in tokenizer.encode([sample])[0]]},
     }
-    sections = [_what(facts), _pieces(facts)]
+    sections = [_what(facts), _tokens(facts)]
     findings: list[Finding] = []
     if text:
         facts["text"], findings = measure(tokenizer, text, show=show, on_line=on_line)
@@ -86,7 +86,7 @@ def measure(
         encoded = tokenizer.encode(block)
         for line, ids, back in zip(block, encoded, tokenizer.decode(encoded), strict=True):
             number += 1
-            total.update(lines=1, words=len(line.split()), characters=len(line), pieces=len(ids))
+            total.update(lines=1, words=len(line.split()), characters=len(line), tokens=len(ids))
             strange = ids.count(unk)
             if strange:
                 unknown.append(number)
@@ -101,7 +101,7 @@ def measure(
         used += np.bincount(np.fromiter(itertools.chain.from_iterable(encoded), dtype=np.int64), minlength=len(used))
         if on_line is not None:
             on_line(number)
-    if not total["pieces"]:
+    if not total["tokens"]:
         raise no_text(list(files))
     return _measured(tokenizer, total, used, missing), [
         *finding("unknown", "lines with unknown tokens", unknown, examples=examples["unknown"]),
@@ -112,16 +112,16 @@ def measure(
 
 
 def _measured(tokenizer: Tokenizer, total: Counter[str], used: np.ndarray, missing: Counter[str]) -> dict[str, Any]:
-    pieces = total["pieces"]
+    tokens = total["tokens"]
     hidden = tokenizer.special.all() | _byte_ids(tokenizer)
     ordinary = [id_ for id_ in range(tokenizer.vocab_size) if id_ not in hidden]
     return {
         **{name: total[name] for name in ("lines", "words", "characters")},
-        "tokens": pieces,
+        "tokens": tokens,
         "unknown_tokens": total["unknown"],
         "byte_tokens": int(used[sorted(_byte_ids(tokenizer))].sum()) if _byte_ids(tokenizer) else 0,
-        "fertility": round(pieces / max(total["words"], 1), 4),
-        "characters_per_token": round(total["characters"] / pieces, 4),
+        "fertility": round(tokens / max(total["words"], 1), 4),
+        "characters_per_token": round(total["characters"] / tokens, 4),
         "unused_tokens": int((used[ordinary] == 0).sum()),
         "ordinary_tokens": len(ordinary),
         "unknown_characters": dict(missing.most_common(_UNKNOWN)),
@@ -129,7 +129,7 @@ def _measured(tokenizer: Tokenizer, total: Counter[str], used: np.ndarray, missi
 
 
 def _byte_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """Of pieces that are single bytes for want of a better one."""
+    """The ids of the tokens that are single bytes, for characters without a token."""
     if tokenizer.kind == "byte-bpe":
         return frozenset()
     return frozenset(id_ for id_ in map(tokenizer.piece_to_id, BYTE_PIECES) if id_ != tokenizer.special.unk)
@@ -150,15 +150,15 @@ def _cut(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
 
 def _ordinary(tokenizer: Tokenizer) -> list[str]:
     hidden = {*tokenizer.special.names.values(), *BYTE_PIECES}
-    pieces = map(tokenizer.id_to_piece, range(tokenizer.vocab_size))
-    return [piece for piece in pieces if piece not in hidden]
+    tokens = map(tokenizer.id_to_piece, range(tokenizer.vocab_size))
+    return [token for token in tokens if token not in hidden]
 
 
-def _scripts(pieces: Sequence[str]) -> dict[str, int]:
-    """How many pieces are of each script, by their first letter; `none` for those without letters."""
+def _scripts(tokens: Sequence[str]) -> dict[str, int]:
+    """How many tokens are of each script, by their first letter; `none` for those without letters."""
     counts: Counter[str] = Counter()
-    for piece in pieces:
-        counts[next((name for name in map(script_of, piece) if name), "none")] += 1
+    for token in tokens:
+        counts[next((name for name in map(script_of, token) if name), "none")] += 1
     return dict(counts.most_common())
 
 
@@ -181,7 +181,7 @@ def _what(facts: dict[str, Any]) -> Section:
     return Section("Tokenizer", rows)
 
 
-def _pieces(facts: dict[str, Any]) -> Section:
+def _tokens(facts: dict[str, Any]) -> Section:
     total = sum(facts["scripts"].values())
     rows = [
         ("scripts", ", ".join(f"{name} {percent(count, total)}" for name, count in facts["scripts"].items())),

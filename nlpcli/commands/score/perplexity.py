@@ -293,7 +293,7 @@ def _masked(loaded: LoadedModel, file: str, reading: Reading, device: torch.devi
 
 
 def _pseudo_nats(loaded: LoadedModel, shards: ShardSet, context: int, rows: int, device: torch.device) -> float:
-    """-Σ log p of every token given the others of its document; what is longer than the context is cut in pieces."""
+    """-Σ log p of every token given the others of its document; longer documents than the context are cut in windows."""
     import torch
 
     from nlpcli.objectives.mlm import masked_loss
@@ -307,9 +307,9 @@ def _pseudo_nats(loaded: LoadedModel, shards: ShardSet, context: int, rows: int,
     nats = 0.0
     for begin, end in zip(shards.offsets[:-1].tolist(), shards.offsets[1:].tolist(), strict=True):
         for start in range(begin, end, inner):
-            piece = shards.read(start, min(start + inner, end)).astype("int64").tolist()
-            ids = torch.tensor([special.cls, *piece, special.sep], device=device)
-            for chunk in torch.arange(1, len(piece) + 1, device=device).split(rows):
+            window = shards.read(start, min(start + inner, end)).astype("int64").tolist()
+            ids = torch.tensor([special.cls, *window, special.sep], device=device)
+            for chunk in torch.arange(1, len(window) + 1, device=device).split(rows):
                 hidden = ids.repeat(len(chunk), 1)
                 row = torch.arange(len(chunk), device=device)
                 hidden[row, chunk] = special.mask

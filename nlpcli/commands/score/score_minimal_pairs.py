@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nlpcli.runs.open_model import Source
 
 PLL = ("original", "word-l2r")
-"""The tokens that are masked with a token: none (Salazar et al. 2020), or the rest of its word (Kauf and Ivanova 2023)."""
+"""Further tokens that are masked: none (Salazar et al. 2020), or the rest of the word (Kauf and Ivanova 2023)."""
 
 _ENCODER = "encoder"
 _AHEAD = 2048  # pairs read and sorted by length at a time

@@ -34,7 +34,7 @@ class Part:
 def side(tokenizer: Tokenizer, parts: Sequence[Part]) -> Side:
     """The tokens of all parts, one after the other.
 
-    Words are counted through all of them. Where words are written without spaces, each piece counts as one.
+    Words are counted through all of them. Where words are written without spaces, each token counts as one.
     """
     tokens: list[str] = []
     words: list[int] = []

@@ -46,7 +46,7 @@ def parse(text: str) -> dict[str, float]:
     """
     weights: dict[str, float] = {}
     for part in text.split("+"):
-        name, equals, number = (piece.strip() for piece in part.partition("="))
+        name, equals, number = (side.strip() for side in part.partition("="))
         if name not in OBJECTIVES and name.lower() in (other := synonyms()):
             meant, noise = other[name.lower()]
             hint = f"write {meant}" + (f" with --noise {noise}" if noise else "")
