@@ -194,10 +194,10 @@ def translate(
 
     Raises: NlpcliError for a model of another kind and for wrong options.
     """
-    drawing = {name: options.get(name) for name in ("temperature", "top_k", "top_p", "min_p", "seed")}
+    sampling = {name: options.get(name) for name in ("temperature", "top_k", "top_p", "min_p", "seed")}
     for name in ("beam_size", "length_penalty", "length_normalization", "coverage_penalty", "beam_patience"):
         exclusive(sample=options.get("sample"), **{name: options.get(name)})
-    needs("sample", options, *drawing)
+    needs("sample", options, *sampling)
     needs("alignments", options, "alignment_layer")
     with python_names():
         from nlpcli.runs.search_options import Search
@@ -205,7 +205,7 @@ def translate(
 
         searching = {name: options.get(name) for name in _SEARCH}
         job = TranslateRequest(
-            search=Search(**given(**searching, **drawing)),
+            search=Search(**given(**searching, **sampling)),
             **_using(model, options),
             **given(prefix=options.get("target_prefix"), alignments=options.get("alignments")),
             **given(**{name: options.get(name) for name in _TRANSLATING}),

@@ -36,7 +36,7 @@ class AttentionKind:
     a head of keys and values; documents: it keeps documents of one row apart; dropout: of its weights;
     scores: other ones than dot products; state: how many 32-bit numbers a decoder
     remembers for a head, of (numbers of the entry, d_key, d_value), None where that grows with the text;
-    draws: it has random numbers, other ones in each layer; fixed_length: it has parameters for each position up to
+    randomized: it has random numbers, other ones in each layer; fixed_length: it has parameters for each position up to
     model.max_length; per_head: it has parameters for each head; one_core: layers of a stack share them; mixes: its
     weights may have any sign and sum.
     own_keys: a layer projects keys for it; if not, its keys are the queries. own_queries: the same of queries; if not,
@@ -57,7 +57,7 @@ class AttentionKind:
     dropout: bool = False
     scores: bool = False
     state: Callable[..., int] | None = None
-    draws: bool = False
+    randomized: bool = False
     fixed_length: bool = False
     per_head: bool = False
     one_core: bool = False
@@ -147,7 +147,7 @@ KINDS: dict[str, AttentionKind] = {
         groups=True,
         state=_features,
         faster_from=(1000, 3800),
-        draws=True,
+        randomized=True,
         why="sums over all keys",
     ),
     "performer-hyperbolic": AttentionKind(
@@ -156,14 +156,14 @@ KINDS: dict[str, AttentionKind] = {
         groups=True,
         state=_features,
         faster_from=(1000, 4000),
-        draws=True,
+        randomized=True,
         why="sums over all keys",
     ),
     "lsh": AttentionKind(
         "nlpcli.attention.lsh:LSHAttention",
         "lsh:BUCKETS:ROUNDS:WINDOW",
         state=lambda buckets, rounds, window, *widths: _in_buckets(buckets, rounds, window, *widths),
-        draws=True,
+        randomized=True,
         own_keys=False,
         faster_from=(2000, 2400),  # with two rounds
         why="attends within buckets, and its keys are its queries",
@@ -238,7 +238,7 @@ class AttentionEntry:
         layer: its number; length: of the longest text; heads: of queries, each d_key wide; settings: as of all kinds,
         see `SoftmaxAttention`.
         """
-        if self.kind.draws:
+        if self.kind.randomized:
             settings["layer"] = layer
         if self.kind.fixed_length:
             settings["length"] = length

@@ -78,7 +78,7 @@ class Pattern(ABC):
         return False
 
     def left_to_right(self) -> Pattern:
-        """The pattern as a decoder uses it: without `Causal`, and what it draws is drawn from the past."""
+        """The pattern as a decoder uses it: without `Causal`, and random keys are sampled from the past."""
         return self
 
     def __or__(self, other: Pattern) -> Pattern:

@@ -16,16 +16,16 @@ and; `&` binds tighter, as in Python, and parentheses group. `causal & window:4+
                        window w with w/2 keys on each side is restricted:R with R = w/2
     dilated:W:D        a window with gaps: W keys each way, each D from the next (fig. 2c there)
     global:K           the first K tokens see all, and all see them (fig. 2d there); global@0,5,-1 names the positions,
-                       negative ones from the end; global-random:K, or global-random:K:SEED, draws K positions of the
-                       text
+                       negative ones from the end; global-random:K, or global-random:K:SEED, samples K positions of
+                       the text
     random:R           R different keys for each query, all equally likely (BigBird; Zaheer et al. 2020, fig. 1a);
-                       random:R:SEED is another draw. The draw changes with the number of keys
+                       random:R:SEED is another sample. The sample changes with the number of keys
     random-past:R      the same among the keys up to the query's own, whatever comes later: random:R in a decoder
     blockwise:B        i and j lie in the same block of B tokens; blockwise:B(pattern) is a pattern of blocks instead of
                        tokens
     bigbird:B          blocks of B tokens: a block sees itself, its two neighbors, the first and the last block and
                        3 random other ones, bigbird:B:R R of them; the first and the last block see all (BigBird,
-                       Zaheer et al. 2020, fig. 1d). bigbird:B:R:SEED is another draw. Texts of at most (5 + 2 R) B
+                       Zaheer et al. 2020, fig. 1d). bigbird:B:R:SEED is another sample. Texts of at most (5 + 2 R) B
                        tokens are full attention
     strided:S          every S-th key, counted from the query: one of the two heads of Child et al. 2019 (fig. 3b);
                        both together are causal & (window:S+strided:S)
@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from nlpcli.attention.key_ranges import Range, intersection, of_positions, within
 from nlpcli.attention.pattern_base import LARGEST, Both, Either, Horizon, Numbered, Pattern, joined
-from nlpcli.attention.random_patterns import BigBird, Random, RandomPast, draw_positions
+from nlpcli.attention.random_patterns import BigBird, Random, RandomPast, sample_positions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -277,17 +277,17 @@ class GlobalRandom(Numbered):
     count: int
     seed: int = 0
 
-    def _drawn(self, length: int) -> Global:
-        return Global(positions=draw_positions(self.count, self.seed, length))
+    def _sampled(self, length: int) -> Global:
+        return Global(positions=sample_positions(self.count, self.seed, length))
 
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
-        return self._drawn(length).allows(query, key, length)
+        return self._sampled(length).allows(query, key, length)
 
     def reach(self, first: int, last: int, length: int) -> list[Range]:
-        return self._drawn(length).reach(first, last, length)
+        return self._sampled(length).reach(first, last, length)
 
     def breaks(self, length: int) -> set[int]:
-        return self._drawn(length).breaks(length)
+        return self._sampled(length).breaks(length)
 
     @property
     def counts_on_length(self) -> bool:

@@ -4,9 +4,10 @@
                                     φ(x) = exp(± W x − |x|²/2) / √m, two for each row of W   (hyperbolic)
 
 q and k are divided by d^¼ each, so that their product is the scaled dot product. Rows of W are Gaussian; those of a
-block of d are orthogonal (section 2.4), which makes the estimate better. The draw is the same for all texts: it depends
-on the layer, the width, the number of features and the number of the draw only, which is stored with the weights, so
-that a model that is loaded has the features of its training. Training may draw anew from time to time (appendix B.3).
+block of d are orthogonal (section 2.4), which makes the estimate better. W is the same for all texts: it depends
+on the layer, the width, the number of features and the number of the sample only. That number is stored with the
+weights, so that a loaded model has the features of its training. Training may resample W from time to time
+(appendix B.3).
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _LARGEST = 50.0
 class PerformerAttention(LinearAttention, nn.Module):
     """Attention with m = `features` positive random features (FAVOR+): an `AttentionCore`.
 
-    scale: whether scores are those of the scaled dot product. layer: number of the layer, each of which has a draw of
-    its own.
+    scale: whether scores are those of the scaled dot product. layer: number of the layer, each of which has a W of its
+    own. draw: the number of the sample.
     """
 
     hyperbolic = False
@@ -41,7 +42,7 @@ class PerformerAttention(LinearAttention, nn.Module):
         self.register_buffer("draw", torch.zeros((), dtype=torch.long))
 
     def redraw(self, number: int) -> None:
-        """Takes the features of this draw; the first one is number 0."""
+        """Takes the features of the sample with this number; the first one is number 0."""
         self.draw.fill_(number)
 
     def query_features(self, query: Tensor) -> Tensor:

@@ -231,8 +231,8 @@ def command(
             "--output-field names a field of JSON objects, but the input and the output are plain lines",
             hint="add --json, or leave --output-field out",
         )
-    drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
-    sampling: dict[str, Any] = {name: value for name, value in drawing.items() if value is not None}
+    sampling_options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
+    sampling: dict[str, Any] = {name: value for name, value in sampling_options.items() if value is not None}
     layout = Layout(n_best, scores, alignments, json, output_field)
     job = TranslateRequest(
         files=tuple(files),

@@ -45,7 +45,7 @@ class MixedTask(ExamplesConfig):
 
 
 class MixtureConfig(Strict):
-    """Several tasks, and how often each is drawn (Raffel et al. 2020, section 3.5.2).
+    """Several tasks, and how often each is sampled (Raffel et al. 2020, section 3.5.2).
 
     mixing: proportional to the number of examples, of which at most `limit` count; temperature:T, in which those
     numbers are raised to 1/T; or equal.

@@ -190,7 +190,7 @@ class TrainingConfig(Strict):
         "mean cosine is logged; null: neither",
     )
     redraw_features: Positive | None = Field(
-        None, description="steps after which Performer's attention draws new random features; null: never"
+        None, description="steps after which Performer's attention samples new random features; null: never"
     )
     scheduled_sampling: Literal["none", "linear", "exponential", "inverse-sigmoid"] = Field(
         "none",

@@ -2,7 +2,8 @@
 
 Short texts and full attention (`attention_type` original_full) give the same numbers as in `transformers`. Long texts
 don't: in evaluation the classes there take block 0 for every random block, which then counts several times, and in
-training they draw other blocks for each head. Here the blocks of a layer are drawn once, for training and evaluation.
+training they sample other blocks for each head. Here the blocks of a layer are sampled once, for training and
+evaluation.
 """
 
 from __future__ import annotations

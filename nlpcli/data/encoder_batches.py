@@ -31,7 +31,7 @@ PAIR_FORMATS = FORMATS[2:]
 class Format(Protocol):
     """One way to cut examples out of a shard set."""
 
-    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The examples of an epoch: where each is, (examples, …), and how many tokens it has, (examples,)."""
         ...
 
@@ -62,7 +62,7 @@ class FullSentences:
     """Stretches of the text of all documents, one after another, a sep between two of them.
 
     Over a set with sentences, whole sentences fill each stretch, and one that is longer is cut; otherwise all stretches
-    are full. The first stretch of an epoch has a length drawn at random, so that the borders move from epoch to epoch.
+    are full. The first stretch of an epoch has a random length, so that the borders move from epoch to epoch.
     Every token is in exactly one stretch.
     """
 
@@ -80,7 +80,7 @@ class FullSentences:
             self._seps = self._borders[:-1][empty]
         self._length = shards.tokens + len(self._seps)
 
-    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         cuts = _cuts(0, self._length, self.room, self._borders, first=int(rng.integers(1, self.room + 1)))
         places = np.column_stack([cuts[:-1], cuts[1:]])
         for side, step in ((0, 1), (1, -1)):  # no sep at either end
@@ -125,7 +125,7 @@ class DocSentences:
             cuts = [_cuts(int(border[0]), int(border[-1]), room, border) for border in borders]
         self._places = np.concatenate([np.column_stack([cut[:-1], cut[1:]]) for cut in cuts])
 
-    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         return self._places, self._places[:, 1] - self._places[:, 0] + 2
 
     def read(self, place: np.ndarray, rng: np.random.Generator) -> Example:
@@ -135,7 +135,8 @@ class DocSentences:
 
 @dataclass(frozen=True)
 class Item:
-    """A batch of a plan: where its examples are, (rows, …), their numbers in the epoch, (rows,), and which draw."""
+    """A batch of a plan: where its examples are, (rows, …), their numbers in the epoch, (rows,), and the number of the
+    sample."""
 
     places: np.ndarray
     numbers: np.ndarray
@@ -145,7 +146,7 @@ class Item:
 class Inputs:
     """The examples of a format in batches of like length, at most `batch_tokens` tokens each, padding included.
 
-    copies: with 0 each epoch draws its examples anew. With more, there are that many draws, used in turn, and `chance`
+    copies: with 0 each epoch samples its examples anew. With more, there are so many samples, used in turn; `chance`
         is the same whenever an example comes back, as in BERT, whose data was prepared once, in 10 copies.
     """
 
@@ -157,14 +158,14 @@ class Inputs:
     def plan(self, epoch: int) -> list[Item]:
         """The batches of an epoch, each example in one; depends on nothing but seed and epoch."""
         copy = epoch % self.copies if self.copies else epoch
-        places, lengths = self.format.draw(np.random.default_rng([self.seed, copy]))
+        places, lengths = self.format.sample(np.random.default_rng([self.seed, copy]))
         batches = token_budget_batches(lengths, max_tokens=self.batch_tokens, seed=self.seed, epoch=epoch)
         return [Item(places[numbers], numbers, copy) for numbers in batches]
 
     def chance(self, item: Item, rng: np.random.Generator | None) -> Sequence[np.random.Generator]:
-        """What each example of a batch draws its noise from: `rng`, or with `copies` a generator of its own."""
+        """The generator of each example's noise: `rng`, or with `copies` one of its own."""
         if not self.copies:
-            assert rng is not None  # where noise is drawn anew
+            assert rng is not None  # where noise is sampled anew
             return [rng] * len(item.numbers)
         return [np.random.default_rng([self.seed, item.copy, int(number)]) for number in item.numbers]
 

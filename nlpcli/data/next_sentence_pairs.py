@@ -17,7 +17,7 @@ from nlpcli.text.special_tokens import SpecialTokens
 SHORT_SHARE = 0.1
 """The share of examples that aim at a random shorter length, so that short inputs are met too."""
 NO_LABEL = -1
-_STRANGERS = 8  # drawn for a pair at most
+_STRANGERS = 8  # sampled for a pair at most
 
 
 class Example(NamedTuple):
@@ -45,7 +45,7 @@ class SentencePairs:
     Nor do lengths give it away. In BERT a stranger, from any document with the same probability, goes on until the
     target is reached, where a real B often ends with its document before that. Here it begins with any sentence with
     the same probability, as real ones do, and ends with the sentence at which it is as long as the B it replaces, or
-    comes nearest to it; of a few drawn the one that fits best is taken. What then exceeds the context is cut as ever.
+    comes nearest to it; of a few sampled ones the best fit is taken. What then exceeds the context is cut as ever.
 
     Raises: NlpcliError where there are no two sentences, or no two documents of that kind to take strangers from.
     """
@@ -68,15 +68,15 @@ class SentencePairs:
                 hint="data.documents sets how documents are separated, data.sentences how sentences are found",
             )
 
-    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Pairs (n, 7): document, first and past-the-last sentence of A, the same of B, label; and their lengths."""
         found: list[tuple[int, ...]] = []
         lengths: list[int] = []
         for index in range(len(self._usable)):
-            self._draw_from(index, rng, found, lengths)
+            self._sample_from(index, rng, found, lengths)
         return np.array(found, dtype=np.int64), np.minimum(lengths, self.room) + 3
 
-    def _draw_from(
+    def _sample_from(
         self, index: int, rng: np.random.Generator, found: list[tuple[int, ...]], lengths: list[int]
     ) -> None:
         document = int(self._usable[index])

@@ -92,7 +92,7 @@ class _Windows:
 class PackedWindows(_Windows):
     """Training windows of `context` + 1 tokens: inputs are the first `context`, targets the last.
 
-    An epoch's windows tile the stream from an offset drawn anew, so that (but for fewer than `context` tokens at its
+    An epoch's windows tile the stream from a new random offset, so that (but for fewer than `context` tokens at its
     ends, and the windows that don't fill a batch) every token is predicted once. A stream with too few windows for
     one batch gives one batch in which windows recur.
 
@@ -126,7 +126,7 @@ class StreamedWindows(_Windows):
     """Training windows for a model with memory: row r of a batch continues row r of the batch before.
 
     The stream is cut into `batch_size` parts of equal length, read side by side, `context` tokens at a time; inputs and
-    targets of a window are those of `PackedWindows`. An epoch begins at an offset drawn anew. But for fewer tokens than
+    targets of a window are those of `PackedWindows`. An epoch begins at a new random offset. But for fewer tokens than
     one batch has, and those before the offset, every token is predicted once. There are fewer rows than `batch_size`
     where the text has not a window for each.
 
@@ -148,14 +148,14 @@ class StreamedWindows(_Windows):
         return starts.reshape(self.batch_size, batches).T.copy()
 
     def _offset(self, epoch: int) -> tuple[int, np.random.Generator]:
-        """Where an epoch begins, and the generator that it is drawn from."""
+        """Where an epoch begins, and the generator that it is sampled with."""
         random = np.random.default_rng([self.seed, epoch])
         spare = len(self.stream) - self.context - 1  # the last place at which a window may begin
         return int(random.integers(min(self.context, spare + 1))), random
 
 
 class VariableWindows(StreamedWindows):
-    """As `StreamedWindows`, but the windows of each batch have a length of their own, drawn anew in each epoch.
+    """As `StreamedWindows`, but the windows of each batch have a length of their own, sampled in each epoch.
 
     length = max(5, N(c, 5)) with c = `context` in 95 % of the batches and half of it in the others, so that a token
     does not stand at the border of a window in every epoch. The last batch takes what is left.

@@ -1,8 +1,8 @@
 """Sampling: temperature, and the three ways to cut the tail of a distribution.
 
-A row's draws depend on (seed, its stream) alone: each row has its own random numbers, one a token, and the token is
+A row's tokens depend on (seed, its stream) alone: each row has its own random numbers, one a token, and the token is
 found by inverting the distribution function in the order of the vocabulary. So neither the other rows nor the device
-change what is drawn, up to the rounding of the model's own logits.
+change the sample, up to the rounding of the model's own logits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nlpcli.decoding.search_settings import SamplingSettings
 from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.models.decodable import Decodable
 
-_DRAWN_AHEAD = 256
+_SAMPLED_AHEAD = 256
 
 
 @torch.inference_mode()
@@ -64,9 +64,9 @@ def sampler(
     starts = [len(prefix) for prefix in prefixes]
 
     def choose(logits: Tensor, rows: Tensor, position: int) -> Tensor:
-        drawn = uniform.at([(row, position - starts[row]) for row in rows.tolist()])
+        numbers = uniform.at([(row, position - starts[row]) for row in rows.tolist()])
         cut = cut_tail(logits.float() / settings.temperature, settings)
-        return invert(cut.softmax(-1), torch.from_numpy(drawn).to(logits.device))
+        return invert(cut.softmax(-1), torch.from_numpy(numbers).to(logits.device))
 
     return choose
 
@@ -99,12 +99,12 @@ class _Uniform:
 
     def __init__(self, seed: int, streams: Sequence[tuple[int, ...]]) -> None:
         self.generators = [np.random.default_rng((seed, *stream)) for stream in streams]
-        self.drawn = np.empty((len(streams), 0))
+        self.numbers = np.empty((len(streams), 0))
 
     def at(self, places: Sequence[tuple[int, int]]) -> np.ndarray:
         """The numbers for pairs (row, step); before the first step any number does, since nothing is chosen there."""
-        while max(step for _, step in places) >= self.drawn.shape[1]:
-            more = np.stack([generator.random(_DRAWN_AHEAD) for generator in self.generators])
-            self.drawn = np.concatenate((self.drawn, more), axis=1)
+        while max(step for _, step in places) >= self.numbers.shape[1]:
+            more = np.stack([generator.random(_SAMPLED_AHEAD) for generator in self.generators])
+            self.numbers = np.concatenate((self.numbers, more), axis=1)
         rows, steps = np.array(places).T
-        return self.drawn[rows, np.maximum(steps, 0)]
+        return self.numbers[rows, np.maximum(steps, 0)]

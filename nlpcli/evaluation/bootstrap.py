@@ -1,6 +1,6 @@
 """Bootstrap resampling of segments.
 
-Segments are drawn with replacement as often as there are segments; the counts of the drawn ones are summed and scored
+Each resample has as many segments as the test set, sampled with replacement; their counts are summed and scored
 again. Source: Koehn 2004, sections 3 and 4; interval and p-value are cut as sacreBLEU cuts them, so that the numbers
 of all metrics mean the same.
 """
@@ -13,13 +13,13 @@ import numpy as np
 
 from nlpcli.evaluation.score import Resampling
 
-_CELLS = 1 << 20  # draws held at once; bounds the memory whatever the number of segments
+_CELLS = 1 << 20  # sampled segments held at once; bounds the memory whatever the number of segments
 
 
-def drawn_segments(segments: int, resampling: Resampling) -> Iterator[np.ndarray]:
+def sampled_segments(segments: int, resampling: Resampling) -> Iterator[np.ndarray]:
     """The numbers of the segments sampled into each resample: (rows, segments), chunk by chunk.
 
-    The same number of segments and the same resampling give the same draws, which are those of sacreBLEU.
+    The same number of segments and the same resampling give the same samples, which are those of sacreBLEU.
     """
     rng = np.random.default_rng(resampling.seed)
     rows = max(1, _CELLS // max(1, segments))
@@ -27,26 +27,26 @@ def drawn_segments(segments: int, resampling: Resampling) -> Iterator[np.ndarray
         yield rng.choice(segments, size=(min(rows, resampling.samples - start), segments), replace=True)
 
 
-def drawn_weights(segments: int, resampling: Resampling) -> Iterator[np.ndarray]:
+def sampled_weights(segments: int, resampling: Resampling) -> Iterator[np.ndarray]:
     """How often each segment was sampled into each resample: (rows, segments) floats, chunk by chunk."""
-    for drawn in drawn_segments(segments, resampling):
-        yield weights_of(drawn)
+    for sampled in sampled_segments(segments, resampling):
+        yield weights_of(sampled)
 
 
-def weights_of(drawn: np.ndarray) -> np.ndarray:
-    """How often each segment was drawn, from the numbers of those drawn; both (rows, segments)."""
-    size, segments = drawn.shape
-    places = drawn + segments * np.arange(size)[:, None]
+def weights_of(sampled: np.ndarray) -> np.ndarray:
+    """How often each segment was sampled, from the numbers of the sampled ones; both (rows, segments)."""
+    size, segments = sampled.shape
+    places = sampled + segments * np.arange(size)[:, None]
     return np.bincount(places.ravel(), minlength=size * segments).reshape(size, segments).astype(np.float64)
 
 
 def resampled_sums(counts: Sequence[np.ndarray], resampling: Resampling) -> list[np.ndarray]:
-    """Sums over resampled segments, the same draws for every system.
+    """Sums over resampled segments, the same samples for every system.
 
     counts: one (segments, k) array a system; returns one (samples, k) array a system.
     """
     sums: list[list[np.ndarray]] = [[] for _ in counts]
-    for weights in drawn_weights(len(counts[0]), resampling):
+    for weights in sampled_weights(len(counts[0]), resampling):
         for system, table in zip(sums, counts, strict=True):
             system.append(weights @ table)  # (rows, k)
     return [np.concatenate(system) for system in sums]

@@ -1,7 +1,7 @@
 """Metrics whose value is a function of how often each example counts: one frame for labels, numbers, tags, answers.
 
 A metric measures one system once and keeps what it found in every example; the value of a resample is then the value
-with example i counted as often as it was drawn.
+with example i counted as often as it was sampled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from nlpcli import __version__
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.bootstrap import drawn_weights, interval, paired_p_value
+from nlpcli.evaluation.bootstrap import interval, paired_p_value, sampled_weights
 from nlpcli.evaluation.score import NO_BOUNDS, Resampling, Score, check_segments, reference_count
 
 
@@ -34,7 +34,7 @@ class Measurement:
 
     def resampled(self, resampling: Resampling) -> np.ndarray:
         """The value of each resample, (samples,)."""
-        return np.concatenate([self.values(weights) for weights in drawn_weights(self.size, resampling)])
+        return np.concatenate([self.values(weights) for weights in sampled_weights(self.size, resampling)])
 
 
 class ExampleMetric:
@@ -82,8 +82,8 @@ class ExampleMetric:
 
     def signature(self, references: str = "1", resampling: Resampling | None = None) -> str:
         """Every choice that affects the value, in sacreBLEU's form. references: see `reference_count`."""
-        drawn = f"bs:{resampling.samples}|seed:{resampling.seed}" if resampling else ""
-        parts = [self.name, f"nrefs:{references}", drawn, self.choices(), f"nlpcli:{__version__}"]
+        bootstrap = f"bs:{resampling.samples}|seed:{resampling.seed}" if resampling else ""
+        parts = [self.name, f"nrefs:{references}", bootstrap, self.choices(), f"nlpcli:{__version__}"]
         return "|".join(part for part in parts if part)
 
     def per_example(self, values: Iterable[float], references: str = "1") -> list[Score]:
@@ -98,11 +98,11 @@ class ExampleMetric:
     def _compared(self, measured: Sequence[Measurement], references: str, resampling: Resampling) -> list[Score]:
         """The scores of a baseline and of systems that are compared with it."""
         first, *others = measured
-        drawn = first.resampled(resampling)
-        scores = [self._score(first, references, resampling, drawn)]
+        of_baseline = first.resampled(resampling)
+        scores = [self._score(first, references, resampling, of_baseline)]
         for other in others:
             resampled = other.resampled(resampling)
-            p_value = paired_p_value(resampled, drawn, abs(other.value - first.value))
+            p_value = paired_p_value(resampled, of_baseline, abs(other.value - first.value))
             scores.append(self._score(other, references, resampling, resampled, p_value))
         return scores
 

@@ -177,10 +177,10 @@ class WordErrorRate(LineMetric):
 
     def signature(self, resampling: Resampling | None = None) -> str:
         """Every choice that moves the number, in the manner of sacreBLEU."""
-        drawn = f"|bs:{resampling.samples}|seed:{resampling.seed}" if resampling else ""
+        bootstrap = f"|bs:{resampling.samples}|seed:{resampling.seed}" if resampling else ""
         normalise = self._normalise
         return (
-            f"{self.name}|nrefs:1{drawn}"
+            f"{self.name}|nrefs:1{bootstrap}"
             f"|case:{'lc' if normalise.lowercase else 'mixed'}"
             f"|punct:{'no' if normalise.remove_punctuation else 'yes'}"
             f"|space:{'collapsed' if normalise.collapse_whitespace else 'jiwer'}"

@@ -64,20 +64,20 @@ class PairCounts:
         self.ties += good == bad
 
     def scores(self, protocol: str, resampling: Resampling | None = None) -> MinimalPairScores:
-        """The accuracies, with 95 % intervals when `resampling` is given: the pairs of each paradigm are drawn again.
+        """The accuracies, with 95 % intervals when `resampling` is given: the pairs of each paradigm are resampled.
 
         protocol: how sentences are scored, for the signatures: `logprob:sum|tok:bpe-8000`. A resample of n pairs of
-        which k are correct has Binomial(n, k / n) correct ones, which is what is drawn.
+        which k are correct has Binomial(n, k / n) correct ones; that number is sampled.
         Raises: NlpcliError where there are no pairs.
         """
         if not self._paradigms:
             raise NlpcliError("there are no minimal pairs to score")
-        drawn = {} if resampling is None else {name: self._drawn(name, resampling) for name in self._paradigms}
+        resampled = {} if resampling is None else {name: self._resampled(name, resampling) for name in self._paradigms}
 
         def score(level: str, group: str, names: Sequence[str]) -> Score:
             some = [self._paradigms[name] for name in names]
             value = 100 * sum(counts.correct / counts.pairs for counts in some) / len(some)
-            bounds = NO_BOUNDS if resampling is None else interval(np.mean([drawn[name] for name in names], axis=0))
+            bounds = NO_BOUNDS if resampling is None else interval(np.mean([resampled[name] for name in names], axis=0))
             pairs = sum(counts.pairs for counts in some)
             of = "" if level == "paradigm" else f"|paradigms:{len(some)}"
             bootstrap = "" if resampling is None else f"|bs:{resampling.samples}|seed:{resampling.seed}"
@@ -106,7 +106,7 @@ class PairCounts:
             ties=self.ties,
         )
 
-    def _drawn(self, name: str, resampling: Resampling) -> np.ndarray:
+    def _resampled(self, name: str, resampling: Resampling) -> np.ndarray:
         """Resampled accuracies of a paradigm (samples,); which ones does not depend on the others."""
         counts = self._paradigms[name]
         rng = np.random.default_rng([resampling.seed, zlib.crc32(name.encode())])

@@ -16,7 +16,7 @@ from sacrebleu.metrics.base import Score as SacreScore
 from sacrebleu.metrics.base import Signature
 
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.bootstrap import drawn_segments, paired_p_value, weights_of
+from nlpcli.evaluation.bootstrap import paired_p_value, sampled_segments, weights_of
 from nlpcli.evaluation.line_statistics import LineMetric, Statistics
 from nlpcli.evaluation.score import (
     NO_BOUNDS,
@@ -114,13 +114,13 @@ class SacreMetric(LineMetric):
         first, chance = 0.0, np.zeros(0)
         for statistics in (baseline, *systems):
             score = metric._compute_score_from_stats(statistics.sums.tolist())
-            drawn = np.array([one.score for one in _resampled(metric, statistics, resampling)])
-            mean, half_width = estimate_ci(drawn)
+            resampled = np.array([one.score for one in _resampled(metric, statistics, resampling)])
+            mean, half_width = estimate_ci(resampled)
             p_value = None
             if scores:
-                p_value = paired_p_value(drawn, chance, abs(first - score.score))
+                p_value = paired_p_value(resampled, chance, abs(first - score.score))
             else:
-                first, chance = score.score, drawn
+                first, chance = score.score, resampled
             signed = f"{score.name}|{metric.get_signature()}"
             bounds = _bounds(float(mean), float(half_width))
             scores.append(Score(score.name, float(score.score), signed, *bounds, p_value=p_value))
@@ -154,9 +154,9 @@ def _resampled(metric: Sacre, statistics: Statistics, resampling: Resampling) ->
     whole = bool((rows == np.floor(rows)).all())
     exact = rows.astype(np.float64) if whole else None
     scores = []
-    for drawn in drawn_segments(statistics.lines, resampling):
-        sums = None if exact is None else weights_of(drawn) @ exact
-        for number, lines in enumerate(drawn):
+    for sampled in sampled_segments(statistics.lines, resampling):
+        sums = None if exact is None else weights_of(sampled) @ exact
+        for number, lines in enumerate(sampled):
             if sums is not None and sums[number].max() < _EXACT:
                 scores.append(metric._compute_score_from_stats(sums[number].astype(np.float32)))
             else:

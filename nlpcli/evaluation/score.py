@@ -72,7 +72,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Resampling:
-    """How often the segments are drawn again, with replacement, and from which seed."""
+    """How often the segments are resampled, with replacement, and from which seed."""
 
     samples: int = 1000
     seed: int = 12345

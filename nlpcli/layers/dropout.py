@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class Dropout(nn.Module):
     """y = x · m / (1 - p) with m ~ Bernoulli(1 - p) for each number, in training only (Srivastava et al. 2014).
 
-    On a CPU, torch draws its Bernoulli numbers one after the other, a tenth of a small Transformer's step. Here bytes
-    are drawn in bulk and compared with p, which is rounded to a multiple of 1/65536. The bulk generator's seed comes
+    On a CPU, torch samples its Bernoulli numbers one after the other, a tenth of a small Transformer's step. Here bytes
+    are sampled in bulk and compared with p, which is rounded to a multiple of 1/65536. The bulk generator's seed comes
     from torch's random state, which so remains the only one.
     """
 

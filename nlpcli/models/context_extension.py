@@ -104,7 +104,7 @@ def _no_positions(config: TransformerConfig) -> NlpcliError:
 def _fitting(old: Mapping[str, Tensor], new: Mapping[str, Tensor], attention: str) -> dict[str, Tensor]:
     """The old weights under the names of the new model; those of global tokens are the local ones where new.
 
-    Whole numbers are no weights: Performer's number of a draw is kept, begins at 0 where new, and may be left out.
+    Whole numbers are not weights: the number of Performer's sample is kept, begins at 0 where new, and may be left out.
     """
     numbers = {name: tensor for name, tensor in new.items() if not tensor.is_floating_point()}
     known = {**numbers, **old}

@@ -38,9 +38,9 @@ def carry_embeddings(
 
     A token in both vocabularies keeps its rows in embeddings and output matrix, and its output bias. A special token
     is matched by its role, a sentinel by its number, any other token by its normalized text
-    (`nlpcli.text.token_normalization`), so that `▁dog`, `Ġdog` and WordPiece's `dog` are one. The other rows are sampled
-    with torch's random state from a normal distribution that has the mean and the deviation of each column of the old
-    matrix's tokens; their biases are the mean. Shared matrices stay shared.
+    (`nlpcli.text.token_normalization`), so that `▁dog`, `Ġdog` and WordPiece's `dog` are one. The other rows are
+    sampled with torch's random state from a normal distribution that has the mean and the deviation of each column of
+    the old matrix's tokens; their biases are the mean. Shared matrices stay shared.
 
     Raises: NlpcliError when the weights are not those of a model for `old`, and for an adaptive softmax, unless `new`
     only has further ids: its parts hold tokens by their frequency.
@@ -65,19 +65,19 @@ def carry_embeddings(
             )
         key = (matrix.data_ptr(), matrix.numel())
         if key not in made:
-            made[key] = _drawn(matrix[plain] if len(plain) else matrix, new.vocab_size)
+            made[key] = _sampled(matrix[plain] if len(plain) else matrix, new.vocab_size)
             made[key][kept[:, 0]] = matrix[kept[:, 1]]
         result[name] = made[key]
     return result, Carried(len(kept), new.vocab_size)
 
 
-def _drawn(rows: Tensor, count: int) -> Tensor:
+def _sampled(rows: Tensor, count: int) -> Tensor:
     """`count` rows like those given."""
     mean = rows.float().mean(dim=0)
-    drawn = mean.expand(count, *mean.shape).clone()
+    sampled = mean.expand(count, *mean.shape).clone()
     if rows.dim() > 1:
-        drawn += torch.randn(drawn.shape) * rows.float().std(dim=0, correction=0)
-    return drawn.to(rows.dtype)
+        sampled += torch.randn(sampled.shape) * rows.float().std(dim=0, correction=0)
+    return sampled.to(rows.dtype)
 
 
 def same_tokens(old: Tokenizer, new: Tokenizer) -> list[int | None]:

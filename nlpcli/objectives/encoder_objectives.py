@@ -89,7 +89,7 @@ class EncoderBatch:
 @dataclass(frozen=True)
 class EncoderBatching(Batching):
     """format: how text becomes examples, see `nlpcli.data.encoder_batches`; `auto`: segment-pair with nsp and sop,
-    full-sentences with mlm alone. copies: 0 draws noise anew whenever a text is read; more are fixed noises that take
+    full-sentences with mlm alone. copies: 0 samples noise anew whenever a text is read; more are fixed noises that take
     turns from epoch to epoch, with fixed pairs."""
 
     format: str = "auto"

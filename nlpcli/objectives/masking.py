@@ -35,8 +35,8 @@ class Masking:
         text is, except that an example with any ordinary token has at least one to predict.
     mask_share, random_share: of the hidden ones, those replaced by the mask and by a random ordinary token.
     unit: `token`: each token is chosen on its own. `word`: all tokens of a word are hidden together; what replaces
-        them is drawn token by token (Devlin et al., whole-word masking of the released code). `span`: runs of whole
-        words; what replaces them is drawn once for the run (Joshi et al.).
+        them is sampled token by token (Devlin et al., whole-word masking of the released code). `span`: runs of whole
+        words; what replaces them is sampled once for the run (Joshi et al.).
     span_p, span_max: the length of a span in words is geometric, P(l) ∝ (1 - span_p)^(l - 1) for l up to span_max
         (mean 3.8 for 0.2 and 10). Spans neither overlap nor touch, and begin wherever they fit, so that the outermost
         words of a text are hidden less often; a special token inside cuts one in two.
@@ -80,7 +80,7 @@ class Masking:
         if len(ordinary) == 0:
             return Masked(ids.copy(), ordinary, ids[:0].copy())
         places, group = self._choose(ordinary, starts, rng)
-        fate = rng.random(int(group[-1]) + 1)[group]  # one draw for all that are replaced alike
+        fate = rng.random(int(group[-1]) + 1)[group]  # one number for all that are replaced alike
         corrupted = ids.copy()
         corrupted[places[fate < self.mask_share]] = symbols.special.mask
         at_random = places[(fate >= self.mask_share) & (fate < self.mask_share + self.random_share)]
@@ -135,7 +135,7 @@ class Masking:
         return span
 
     def _lengths(self, words: int, rng: np.random.Generator) -> np.ndarray:
-        """Lengths of spans that hide `rate` of the words on average: drawn until a threshold is reached.
+        """Lengths of spans that hide `rate` of the words on average: sampled until a threshold is reached.
 
         Nothing is cut to fit, for that would make short spans of long ones; the threshold makes up for what goes
         beyond. Where even one span is mostly too much, single words make up the rest.
@@ -160,15 +160,15 @@ class Masking:
 
 @lru_cache(maxsize=8)
 def _span_lengths(p: float, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """P(l) for l = 1 … longest, and the mean sum of lengths drawn until it is at least t, for t = 0, 1, …
+    """P(l) for l = 1 … longest, and the mean sum of lengths sampled until it is at least t, for t = 0, 1, …
 
-    With N(t) the mean number of draws, N(t) = 1 + Σ_l P(l) N(t - l) and N(t) = 0 for t <= 0; the mean sum is
+    With N(t) the mean number of sampled lengths, N(t) = 1 + Σ_l P(l) N(t - l) and N(t) = 0 for t <= 0; the mean sum is
     E[l] · N(t) (Wald's equation).
     """
     lengths = np.arange(1, longest + 1)
     chances = (1 - p) ** (lengths - 1)
     chances /= chances.sum()
-    draws = np.zeros(longest + _TABLE + 1)  # N(t) at t + longest
+    number = np.zeros(longest + _TABLE + 1)  # N(t) at t + longest
     for t in range(1, _TABLE + 1):
-        draws[t + longest] = 1 + chances @ draws[t + longest - lengths]
-    return chances, draws[longest:] * (chances @ lengths)
+        number[t + longest] = 1 + chances @ number[t + longest - lengths]
+    return chances, number[longest:] * (chances @ lengths)

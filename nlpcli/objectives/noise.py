@@ -133,7 +133,7 @@ def delete_tokens(ids: np.ndarray, rng: np.random.Generator, symbols: Symbols, *
 def span_lengths(total: int, mean: float, rng: np.random.Generator) -> np.ndarray:
     """Lengths (k,) of spans that hide `total` >= 1 units: independent Poisson(mean) variables given that sum.
 
-    Poisson variables of one mean whose sum is known are multinomial with equal shares, so nothing need be drawn until
+    Poisson variables of one mean whose sum is known are multinomial with equal shares, so nothing need be sampled until
     it fits and the last span need not be cut short. k is total / mean, rounded by chance; some lengths are 0.
     """
     count = max(budget(total, 1 / mean, rng), 1)

@@ -62,7 +62,7 @@ class ParagraphVectors(WordPrediction):
 class ParagraphInference:
     """Vectors of new texts: gradient descent on the loss of a text's words, with the weights of the model as they are.
 
-    Adam (Kingma and Ba 2015) from 0 in `steps` steps at a rate that falls linearly to 0; each step draws windows and
+    Adam (Kingma and Ba 2015) from 0 in `steps` steps at a rate that falls linearly to 0; each step samples windows and
     noise words anew, by a seed that depends on the text alone.
     """
 
@@ -76,11 +76,11 @@ class ParagraphInference:
     def __call__(self, texts: Sequence[Sequence[int] | np.ndarray]) -> Tensor:
         """The vectors (texts, d_model) of texts as ids; zeros for one without known words."""
         device = self.model.frequencies.device
-        drawn = [self._drawn(np.asarray(text, dtype=np.int64)) for text in texts]
-        owners = np.repeat(np.arange(len(texts)), [len(batch.targets) for batch in drawn])
-        rounds = torch.cat([batch.documents for batch in drawn])
+        sampled = [self._sampled(np.asarray(text, dtype=np.int64)) for text in texts]
+        owners = np.repeat(np.arange(len(texts)), [len(batch.targets) for batch in sampled])
+        rounds = torch.cat([batch.documents for batch in sampled])
         order = torch.argsort(rounds, stable=True)
-        parts = [torch.from_numpy(owners), *(torch.cat([getattr(b, name) for b in drawn]) for name in _READ)]
+        parts = [torch.from_numpy(owners), *(torch.cat([getattr(b, name) for b in sampled]) for name in _READ)]
         sizes = torch.bincount(rounds, minlength=self.steps).tolist()
         steps = zip(*(part[order].to(device).split(sizes) for part in parts), strict=True)
         width = self.model.token_embedding.embedding_dim
@@ -94,7 +94,7 @@ class ParagraphInference:
             vectors -= _RATE * (1 - step / self.steps) * mean / (variance.sqrt() + _EPS)
         return vectors
 
-    def _drawn(self, ids: np.ndarray) -> WindowBatch:
+    def _sampled(self, ids: np.ndarray) -> WindowBatch:
         """The windows of a text in all steps; their number takes the place of a document's."""
         rng = np.random.default_rng([_SEED, *ids.tolist()])
         repeated = np.tile(ids, self.steps)

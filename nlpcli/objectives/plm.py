@@ -87,7 +87,7 @@ class PermutationLanguageModelling:
     """Windows of a stream with an order of factorisation each, as an `Objective` for XLNet.
 
     context: tokens in a window. one_of: K: in each window a Kth of the tokens is predicted, in spans of whole words.
-    `evaluate` draws the same orders every time. Its tallies: `accuracy`, of the most probable tokens, and
+    `evaluate` samples the same orders every time. Its tallies: `accuracy`, of the most probable tokens, and
     `baseline`, of always predicting the token that is most frequent in training.
 
     Raises: NlpcliError when the text is shorter than one window, a window too short to predict a token of, or the
@@ -238,7 +238,7 @@ def target_spans(
     """Places of a `one_of`-th of n tokens, in ascending order, in spans of whole words.
 
     starts (n,): where words begin; ordinary (n,): False for tokens that must not be chosen. From the left on, a length
-    L from 1 to 5 words is drawn, P(L) ∝ 1/L as in the authors' code, and L words at a random place among the next
+    L from 1 to 5 words is sampled, P(L) ∝ 1/L as in the authors' code, and L words at a random place among the next
     `one_of` · L are taken (section 3.1). What is lacking then is made up by words at random, and the last one is cut,
     so that the number is always the same. A word of more than 12 tokens counts as so many.
     """

@@ -17,7 +17,7 @@ from nlpcli.objectives.noise import Text
 class Windows:
     """Windows of `length` tokens that tile a stream of documents, `rows` in a batch.
 
-    eos: id after each document, or None to lay them end to end. An epoch's windows begin at an offset drawn anew; what
+    eos: id after each document, or None to lay them end to end. An epoch's windows begin at a new random offset; what
     is left at the stream's ends, less than a window each, is out in that epoch. A shorter stream is one window.
     """
 

@@ -2,8 +2,8 @@
 
 loss = -Σ_t Σ_h [log σ(h · o_t) + Σ_j log σ(-h · o_j)]                                              (section 2.2, eq. 4)
 
-t: the words of a text; h: what predicts t, see `WordVectors.predictors`; o: output vectors; j: noise words, drawn anew
-for each t and shared by all h of t (Ji et al. 2016, section 3.1; the mean of the gradient is the same).
+t: the words of a text; h: what predicts t, see `WordVectors.predictors`; o: output vectors; j: noise words,
+sampled for each t and shared by all h of t (Ji et al. 2016, section 3.1; the mean of the gradient is the same).
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ _AT_A_TIME = 1 << 18
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """window: the most words on each side; how many is drawn anew for each word, from 1 to this. negatives: noise words
-    for each word. noise_power: noise words are drawn in proportion to their counts to this power. subsample: t, see
+    """window: the most words on each side; how many is sampled for each word, from 1 to this. negatives: noise words
+    for each word. noise_power: noise words are sampled in proportion to their counts to this power. subsample: t, see
     `WordCounts.kept`; 0: every word is kept."""
 
     window: int = 5
@@ -97,7 +97,7 @@ class WindowBatch:
 
 
 class WindowSampler:
-    """Draws which words are kept, how far windows reach, and noise words.
+    """Samples the words that are kept, the size of windows, and noise words.
 
     counts: of the training text. architecture: what predicts a word, see `nlpcli.models.word_vectors`.
     """
@@ -129,7 +129,7 @@ class WindowSampler:
         return ids[places], mask
 
     def noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        """Words drawn from the noise distribution."""
+        """Words sampled from the noise distribution."""
         return np.searchsorted(self._noise, rng.random(shape) * self._noise[-1], side="right")
 
     def batch(self, ids: np.ndarray, documents: np.ndarray, rng: np.random.Generator, *, tokens: int) -> WindowBatch:

@@ -67,8 +67,8 @@ def search_settings(search: Search, special: SpecialTokens, trained: Mapping[str
         **_given(search, "min_length", "no_repeat_ngram", "repetition_penalty"),
     )
     if search.sample:
-        drawing = _given(search, "temperature", "top_k", "top_p", "min_p", "seed")
-        return SamplingSettings(**drawing, constraints=constraints)
+        sampling = _given(search, "temperature", "top_k", "top_p", "min_p", "seed")
+        return SamplingSettings(**sampling, constraints=constraints)
     size, penalty = search.beam_size, search.length_penalty
     if size is None:
         size = max(trained.get("beam_size", BeamSettings.beam_size), search.n_best)

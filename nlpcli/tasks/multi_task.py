@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def mixing_rates(sizes: Sequence[int], temperature: float = 1.0, limit: int | None = None) -> np.ndarray:
-    """The share r_m of each task in what is drawn, given how many examples e_m it has; Σ r_m = 1.
+    """The share r_m of each task in the sampled examples, given how many examples e_m it has; Σ r_m = 1.
 
     r_m ∝ min(e_m, limit)^(1/T): proportional to the examples with T = 1, equal with T = ∞.
     Source: Raffel et al. 2020, section 3.5.2.
@@ -74,8 +74,8 @@ class MixedBatch:
 class Mixture(SupervisedObjective[MixedBatch]):
     """Tasks in the shares `rates`, as an `Objective`; otherwise as `SupervisedObjective`.
 
-    An epoch has as many examples as all tasks have together. How many of them are of each task is drawn with `rates`; a
-    task's examples come in ever new orders, none of them a second time before all were there once.
+    An epoch has as many examples as all tasks have together. The number of examples of each task is sampled with
+    `rates`; a task's examples come in ever new orders, none of them a second time before all were there once.
     Text-to-text tasks of equal weight are read in one go.
     """
 
@@ -107,12 +107,12 @@ class Mixture(SupervisedObjective[MixedBatch]):
         return False
 
     def order(self, epoch: int, rng: np.random.Generator) -> np.ndarray:
-        drawn = []
+        parts = []
         for start, part, count in zip(self._starts, self.parts, rng.multinomial(len(self), self.rates), strict=False):
             size = len(part.items)
             rounds = [start + rng.permutation(size) for _ in range(-(-count // size))]
-            drawn += [np.concatenate(rounds)[:count]] if rounds else []
-        return rng.permutation(np.concatenate(drawn))
+            parts += [np.concatenate(rounds)[:count]] if rounds else []
+        return rng.permutation(np.concatenate(parts))
 
     def collate(self, item: np.ndarray, rng: np.random.Generator) -> MixedBatch:
         belong = np.searchsorted(self._starts, item, side="right") - 1

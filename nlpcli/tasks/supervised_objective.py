@@ -59,7 +59,7 @@ class SupervisedObjective(Generic[BatchT]):
         return len(self.items)
 
     def order(self, epoch: int, rng: np.random.Generator) -> np.ndarray:
-        """The places of the items of an epoch, in the order in which they were drawn."""
+        """The places of the items of an epoch, in the order in which they were sampled."""
         if self._chances is None:
             return rng.permutation(len(self.items))
         return rng.choice(len(self.items), size=len(self.items), p=self._chances)

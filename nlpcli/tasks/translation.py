@@ -139,8 +139,8 @@ class Translation(TrainingDefaults):
                 one.encode(side, sampling=self.sampling, rng=rng)
                 for one, side in zip(self.tokenizers, sides, strict=True)
             ]
-            drawn = zip(item, *encoded, strict=True)
-            pairs = [self.train.pair(i) if self._too_long(x, y) else (x, y) for i, x, y in drawn]
+            sampled = zip(item, *encoded, strict=True)
+            pairs = [self.train.pair(i) if self._too_long(x, y) else (x, y) for i, x, y in sampled]
             return self._batch(pairs)
         batch = self._batch([self.train.pair(i) for i in item])
         return batch if self.links is None else self._linked(batch, item, self.links)

@@ -1,7 +1,7 @@
 """BPE-dropout (Provilkov et al. 2020, algorithm 1): merges left out at random, so that a word is cut in many ways.
 
 `tokenizers` has a dropout of its own but no seed for it, and SentencePiece's seed holds within one process only; this
-one draws from the generator that is handed in.
+one samples with the generator that it is given.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-_BLOCK = 1024  # random numbers drawn at once
+_BLOCK = 1024  # random numbers sampled at once
 
 
 class MergeDropout:
@@ -25,19 +25,19 @@ class MergeDropout:
     def __init__(self, merges: Mapping[tuple[int, int], tuple[float, int]]) -> None:
         self._merges = merges
 
-    def encode(self, words: Iterable[Sequence[int]], dropout: float, draws: Iterator[float]) -> list[int]:
+    def encode(self, words: Iterable[Sequence[int]], dropout: float, uniforms: Iterator[float]) -> list[int]:
         """The ids of the words, which come as the ids of their single symbols, one after the other.
 
         Before each merge every candidate is left out with probability `dropout`; the first that stays in the order
         of ranks is merged; a word is done when none stays. 0 is plain BPE, 1 leaves the symbols.
-        draws: uniform numbers from [0, 1).
+        uniforms: uniform numbers from [0, 1).
         """
         ids: list[int] = []
         for word in words:
-            ids += self._word(word, dropout, draws)
+            ids += self._word(word, dropout, uniforms)
         return ids
 
-    def _word(self, symbols: Sequence[int], dropout: float, draws: Iterator[float]) -> Sequence[int]:
+    def _word(self, symbols: Sequence[int], dropout: float, uniforms: Iterator[float]) -> Sequence[int]:
         if len(symbols) < 2:
             return symbols
         ids: list[int | None] = list(symbols)
@@ -60,7 +60,7 @@ class MergeDropout:
             right = following[left]
             if ids[left] != left_id or right < 0 or ids[right] != right_id:
                 continue  # one of the two was merged meanwhile
-            if next(draws) < dropout:
+            if next(uniforms) < dropout:
                 left_out.append(entry)
                 continue
             ids[left] = self._merges[left_id, right_id][1]

@@ -94,9 +94,9 @@ class ByteBpeModel:
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
         if self._dropout is None:
             self._dropout = MergeDropout(self._ranked())
-        split, id_of, draws = self._core.pre_tokenizer.pre_tokenize_str, self._vocabulary, uniform(rng)
+        split, id_of, uniforms = self._core.pre_tokenizer.pre_tokenize_str, self._vocabulary, uniform(rng)
         words = ([[id_of[char] for char in word] for word, _ in split(text)] for text in texts)
-        return [self._dropout.encode(word, strength, draws) for word in words]
+        return [self._dropout.encode(word, strength, uniforms) for word in words]
 
     def _ranked(self) -> dict[tuple[int, int], tuple[int, int]]:
         id_of = self._vocabulary

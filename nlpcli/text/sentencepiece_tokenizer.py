@@ -127,13 +127,13 @@ class _SentencePieces(ABC):
         return spans
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
-        draws = uniform(rng)
+        uniforms = uniform(rng)
         # no token goes over a space, so that the words of a text are independent of each other
         words = (_WORD.findall(SPACE_MARK + _escape(text).replace(" ", SPACE_MARK)) if text else [] for text in texts)
-        return [self._spell_out(self._draw(found, strength, draws)) for found in words]
+        return [self._spell_out(self._sample(found, strength, uniforms)) for found in words]
 
     @abstractmethod
-    def _draw(self, words: list[str], strength: float, draws: Iterator[float]) -> Iterable[int]:
+    def _sample(self, words: list[str], strength: float, uniforms: Iterator[float]) -> Iterable[int]:
         """The ids of the words; a character that is no token is -1 minus its code point."""
 
     def _spell_out(self, ids: Iterable[int]) -> list[int]:
@@ -173,12 +173,12 @@ class UnigramModel(_SentencePieces):
     model_type = "unigram"
     _lattice: UnigramLattice | None = None
 
-    def _draw(self, words: list[str], strength: float, draws: Iterator[float]) -> Iterable[int]:
+    def _sample(self, words: list[str], strength: float, uniforms: Iterator[float]) -> Iterable[int]:
         if self._lattice is None or self._lattice.strength != strength:
             learned = self._learned()
             unknown = min(score for _, score in learned.values()) - _UNKNOWN_PENALTY
             self._lattice = UnigramLattice(learned, unknown, strength)
-        return self._lattice.draw(words, draws)
+        return self._lattice.draw(words, uniforms)
 
 
 class BpeModel(_SentencePieces):
@@ -187,13 +187,13 @@ class BpeModel(_SentencePieces):
     model_type = "bpe"
     _dropout: MergeDropout | None = None
 
-    def _draw(self, words: list[str], strength: float, draws: Iterator[float]) -> Iterable[int]:
+    def _sample(self, words: list[str], strength: float, uniforms: Iterator[float]) -> Iterable[int]:
         if self._dropout is None:
             self._ids = {token: id_ for token, (id_, _) in self._learned().items()}
             self._dropout = MergeDropout(self._ranked())
         id_of = self._ids.get
         symbols = ([id_of(char, -1 - ord(char)) for char in word] for word in words)
-        return self._dropout.encode(symbols, strength, draws)
+        return self._dropout.encode(symbols, strength, uniforms)
 
     def _ranked(self) -> dict[tuple[int, int], tuple[float, int]]:
         """Any two tokens may merge whose union is a token; the union's score gives the rank."""

@@ -85,7 +85,7 @@ class Tokenizer:
     ) -> list[list[int]]:
         """The ids of each text, without bos or eos.
 
-        sampling: 0 gives the best segmentation. Above 0 one is drawn: for unigram with probability proportional to
+        sampling: 0 gives the best segmentation. Above 0 one is sampled: for unigram with probability proportional to
         P(tokens)^sampling (Kudo 2018, eq. 8), for the BPE kinds every merge is left out with this probability
         (Provilkov et al. 2020). All randomness comes from `rng`.
 

@@ -83,12 +83,12 @@ def train_tokenizer(
 def sample_lines(texts: Iterable[str], size: int, seed: int) -> list[str]:
     """At most `size` texts, each with the same probability, in their order (Vitter 1985, algorithm R)."""
     kept: list[tuple[int, str]] = []
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     for number, text in enumerate(texts):
         if number < size:
             kept.append((number, text))
         else:
-            place = draw.randrange(number + 1)
+            place = rng.randrange(number + 1)
             if place < size:
                 kept[place] = (number, text)
     kept.sort(key=lambda item: item[0])

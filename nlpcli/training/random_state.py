@@ -1,4 +1,4 @@
-"""The states of the random number generators that training draws from."""
+"""The states of the random number generators that training uses."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def test_bigbird_is_its_definition_block_by_block(size, count, seed, length):
     if length <= (5 + 2 * count) * size:
         assert dense.all() and pattern.reach(0, 1, length) == [(0, length)]
         return
-    drawn = pattern.drawn(blocks).tolist()
+    drawn = pattern.sampled(blocks).tolist()
     for i in range(length):
         block = i // size
         seen = {j // size for j in range(length) if dense[i, j]}

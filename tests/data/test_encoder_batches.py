@@ -207,7 +207,7 @@ def test_no_threshold_on_the_length_distinguishes_strangers_from_successors(cont
     rng = np.random.default_rng(2)
     lengths, labels = [], []
     while len(labels) < 50_000:
-        places, length = format.draw(rng)
+        places, length = format.sample(rng)
         lengths, labels = np.append(lengths, length), np.append(labels, places[:, 6])
     order = np.argsort(lengths, kind="stable")
     last = np.append(np.flatnonzero(np.diff(lengths[order])), len(labels) - 1)  # of each length
@@ -229,7 +229,7 @@ def test_what_a_stranger_displaced_is_used_by_the_next_pair():
     shards = shards_of(documents)
     format = make_format("segment-pair", shards, SPECIAL, context=20)
     for epoch in range(5):
-        places, _ = format.draw(np.random.default_rng(epoch))
+        places, _ = format.sample(np.random.default_rng(epoch))
         for document in range(3):
             reached = 0
             for place in places[places[:, 0] == document].tolist():

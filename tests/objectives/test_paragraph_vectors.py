@@ -103,7 +103,7 @@ def test_a_step_of_inference_follows_the_gradient_that_autograd_finds(architectu
         torch.nn.init.normal_(parameter)
     model.set_frequencies(torch.arange(12.0))
     infer = ParagraphInference(model, SETTINGS, steps=1)
-    batch = infer._drawn(np.array([3, 4, 5, 3, 9]))
+    batch = infer._sampled(np.array([3, 4, 5, 3, 9]))
     vectors = torch.randn(len(batch.targets), 4, dtype=torch.double, requires_grad=True)
     scores = model.scores(model.predictors(batch.contexts, batch.mask, vectors), batch.targets)
     signs = torch.tensor([-1.0] + [1.0] * 5, dtype=torch.double)

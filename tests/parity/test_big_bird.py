@@ -87,7 +87,7 @@ def with_our_blocks(model, count):
         attention = layer.attention.self
 
         def drawn(from_seq_length, block_size, number=number):
-            return BigBird(BLOCK, count, number).drawn(from_seq_length // block_size).numpy()[1:-1].astype(np.int32)
+            return BigBird(BLOCK, count, number).sampled(from_seq_length // block_size).numpy()[1:-1].astype(np.int32)
 
         def of_heads(*, from_seq_length, from_block_size, num_heads, drawn=drawn, **_):
             return [drawn(from_seq_length, from_block_size)] * num_heads

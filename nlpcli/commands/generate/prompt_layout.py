@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Demonstrations:
-    """Examples with their answers, drawn anew for every prompt (Brown et al. 2020, section 2.4).
+    """Examples with their answers, sampled for every prompt anew (Brown et al. 2020, section 2.4).
 
     Which ones depends on the seed and on the number of the prompt alone. An example with the very prompt that is posed
     is never one of them.
@@ -36,7 +36,7 @@ class Demonstrations:
             )
         self.shots, self.seed = shots, seed
 
-    def drawn(self, number: int, case: Case) -> list[Case]:
+    def sampled(self, number: int, case: Case) -> list[Case]:
         """Those for prompt `number`, in the order in which they are shown."""
         if not self.shots:
             return []
@@ -150,7 +150,7 @@ class Composer:
 
     def compose(self, case: Case, number: int) -> Prompt:
         """Raises: NlpcliError where even the answers don't fit."""
-        shown = [f"{other.prompt}{other.completion}" for other in self.demonstrations.drawn(number, case)]
+        shown = [f"{other.prompt}{other.completion}" for other in self.demonstrations.sampled(number, case)]
         self.prompts += 1
         prompt = self._prompt(case, number, shown)
         wanted = len(shown)

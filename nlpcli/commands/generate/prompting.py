@@ -39,7 +39,7 @@ class PromptRequest:
     """The prompts, the model, and the number of examples shown.
 
     data: the file whose examples are to be solved, "-" for standard input. examples: where the `shots` examples that
-    each prompt shows are drawn from, by `seed`. model None: the newest run of a language model. batch_tokens:
+    each prompt shows are sampled from, by `seed`. model None: the newest run of a language model. batch_tokens:
     tokens read at once, padding included, which changes the speed only.
     """
 

@@ -63,8 +63,8 @@ class PartMean(ExampleMetric):
 
     kind: `mean`, `percentage` or `perplexity`, which is exp of the mean.
 
-    Parts are drawn with replacement. They follow each other in a text, so the interval is of texts of the same kind,
-    made of parts like these.
+    Parts are sampled with replacement. They follow each other in a text, so the interval is of texts of the same
+    kind, made of parts like these.
     """
 
     needs: ClassVar[str] = "parts of a text"
@@ -74,8 +74,8 @@ class PartMean(ExampleMetric):
         self.kind = kind
 
     def signature(self, references: str = "1", resampling: Resampling | None = None) -> str:
-        drawn = f"|bs:{resampling.samples}|seed:{resampling.seed}" if resampling else ""
-        return f"{self.name}|of:parts{drawn}|nlpcli:{__version__}"
+        bootstrap = f"|bs:{resampling.samples}|seed:{resampling.seed}" if resampling else ""
+        return f"{self.name}|of:parts{bootstrap}|nlpcli:{__version__}"
 
     def measure(self, hypotheses: Sequence[Any], references: Sequence[Sequence[Any]]) -> Measurement:
         sums, counts = np.array(hypotheses, dtype=np.float64).reshape(-1, 2).T
@@ -248,6 +248,6 @@ def _settings(metric: object) -> str:
 def _signed(score: Score, measured: _Measured, known: str) -> str:
     """How a score and its interval were measured. known: how the run itself has it, which states how a text was cut."""
     if isinstance(measured.metric, PartMean) and known:
-        drawn = next((part for part in re.findall(r"\|bs:\d+\|seed:\d+", score.signature)), "")
-        return known.replace("|nlpcli:", f"|parts:{len(measured.hypotheses)}{drawn}|nlpcli:")
+        bootstrap = next((part for part in re.findall(r"\|bs:\d+\|seed:\d+", score.signature)), "")
+        return known.replace("|nlpcli:", f"|parts:{len(measured.hypotheses)}{bootstrap}|nlpcli:")
     return f"{score.signature}|{measured.suffix}" if measured.suffix else score.signature

@@ -293,7 +293,7 @@ def _masked(loaded: LoadedModel, file: str, reading: Reading, device: torch.devi
 
 
 def _pseudo_nats(loaded: LoadedModel, shards: ShardSet, context: int, rows: int, device: torch.device) -> float:
-    """-Σ log p of every token given the others of its document; longer documents than the context are cut in windows."""
+    """-Σ log p of each token given the others of its document; documents longer than the context are cut in windows."""
     import torch
 
     from nlpcli.objectives.mlm import masked_loss

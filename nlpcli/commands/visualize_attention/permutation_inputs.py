@@ -53,8 +53,8 @@ def ranks(tokens: Side, order: str, seed: int) -> np.ndarray:
     if order == "left-to-right":
         return np.arange(len(tokens))
     special = np.flatnonzero(tokens.special)
-    drawn = np.random.default_rng(seed).permutation(np.array(ordinary(tokens), dtype=np.int64))
-    return np.argsort(np.concatenate([drawn, special]))
+    shuffled = np.random.default_rng(seed).permutation(np.array(ordinary(tokens), dtype=np.int64))
+    return np.argsort(np.concatenate([shuffled, special]))
 
 
 def read_after_memory(opened: OpenedModel, given: AttentionInput) -> RecordedPass:

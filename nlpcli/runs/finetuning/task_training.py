@@ -100,7 +100,7 @@ def run_task(
     preparation = ModelPreparation(config, start, tokenizer, listener, roles=not kind.generates)
     cuts = Cuts()
     context = Context(preparation.tokenizer, body, known, max_length_of(config), cuts, LossSettings.of(config.training))
-    task = _checked_task(kind, config, context, examples, dev, drawn=not given.dev, warn=warner(listener))
+    task = _checked_task(kind, config, context, examples, dev, sampled=not given.dev, warn=warner(listener))
     objective = _objective(task, examples, config)
     for note in task.notes:
         listener.note(note)
@@ -130,12 +130,12 @@ def _checked_task(
     examples: list[Any],
     dev: list[Any],
     *,
-    drawn: bool,
+    sampled: bool,
     warn: Callable[[str], None],
 ) -> Any:
     """The task that `examples` make; problems in them and in the dev set go to `warn`."""
     options = {name: getattr(config.head, name) for name in kind.options}
-    task = _task_of(lambda some: kind.create(some, context, **options), examples, dev, drawn=drawn, warn=warn)
+    task = _task_of(lambda some: kind.create(some, context, **options), examples, dev, sampled=sampled, warn=warn)
     warn_similar_labels(task, warn)
     warn_blank_texts(dev, warn)
     warn_shared_examples(dev, examples, warn)
@@ -248,21 +248,21 @@ def _task_of(
     examples: list[Any],
     dev: list[Any],
     *,
-    drawn: bool,
+    sampled: bool,
     warn: Callable[[str], None],
 ) -> Any:
     """The task that `examples` make; `warn` reports labels that only the dev set has.
 
-    drawn: whether these were taken from the examples at random.
+    sampled: whether the dev examples were sampled from the examples.
 
-    Raises: NlpcliError for what is wrong in the data, and where they lack something only without those drawn.
+    Raises: NlpcliError for errors in the data, and where they lack something only without the sampled ones.
     """
     try:
         task = create(examples)
         warn_unknown_labels(task, dev, warn, shown=1)
         return task
     except NlpcliError as error:
-        if not drawn:
+        if not sampled:
             raise
         create([*examples, *dev])  # what is wrong with all of them is reported first
         raise NlpcliError(

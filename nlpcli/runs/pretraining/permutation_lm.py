@@ -32,7 +32,7 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
 
 
 def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
-    """An XLNet that predicts some of the tokens, each from those before it in an order drawn anew."""
+    """An XLNet that predicts some of the tokens, each from those before it in a new random order."""
     from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.objectives.batching import Batching
     from nlpcli.objectives.plm import PermutationLanguageModelling

@@ -56,7 +56,7 @@ def continuations(
 ) -> list[dict[str, Any]]:
     """Continuations of cut dev texts by a language model: sampled at temperature 0.8 from the 50 most probable tokens.
 
-    The draws are the same every time and touch no other random numbers.
+    The samples are the same every time and affect no other random numbers.
     """
     from nlpcli.decoding.constraints import Constraints, never_written
     from nlpcli.decoding.sampling import SamplingSettings, sample

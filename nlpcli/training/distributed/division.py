@@ -2,7 +2,7 @@
 
 A step has `training.accumulate` batches. Where their number is a multiple of the number of processes, each process
 takes whole batches, and makes no others. Otherwise each batch is divided by rows: all processes make it, because the
-noise of its rows is drawn in order, and each computes some of its rows. A process that is left without rows computes
+noise of its rows is sampled in order, and each computes some of its rows. A process that is left without rows computes
 one with weight 0, because the gradients of all are summed together.
 
 A loss that is not the sum of the losses of the rows, such as one that contrasts the examples of a batch with each

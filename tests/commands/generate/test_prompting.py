@@ -177,10 +177,10 @@ def cases(count):
 def test_examples_are_drawn_by_seed_and_number_without_the_prompt_itself():
     pool = cases(6)
     for number in range(20):
-        shown = Demonstrations(pool, 5, 1).drawn(number, pool[number % 6])
-        assert shown == Demonstrations(pool, 5, 1).drawn(number, pool[number % 6])
+        shown = Demonstrations(pool, 5, 1).sampled(number, pool[number % 6])
+        assert shown == Demonstrations(pool, 5, 1).sampled(number, pool[number % 6])
         assert sorted(case.place for case in [*shown, pool[number % 6]]) == [case.place for case in pool]
-    orders = {tuple(case.place for case in Demonstrations(pool, 3, seed).drawn(0, pool[0])) for seed in range(20)}
+    orders = {tuple(case.place for case in Demonstrations(pool, 3, seed).sampled(0, pool[0])) for seed in range(20)}
     assert len(orders) > 5
 
 
