@@ -82,7 +82,7 @@ def path(value: PathLike | None) -> Path | None:
 
 
 def assignments(settings: Mapping[str, object] | None) -> list[str]:
-    """Settings as `--set` takes them. Raises: NlpcliError for a name that is no string."""
+    """Settings as `--set` takes them. Raises: NlpcliError for a name that is not a string."""
     import json
 
     for name in settings or {}:
@@ -92,7 +92,7 @@ def assignments(settings: Mapping[str, object] | None) -> list[str]:
 
 
 def strings(texts: str | Iterable[str]) -> Iterator[str]:
-    """The texts one by one; a lone string is one text. Raises: NlpcliError for what is no string."""
+    """The texts one by one; a lone string is one text. Raises: NlpcliError for anything that is not a string."""
     if isinstance(texts, str):
         yield texts
         return

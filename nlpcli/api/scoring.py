@@ -32,9 +32,9 @@ def score(
 
     hypotheses: one item for each example: a text (bleu, chrf, ter, wer, cer, rouge1 …), a label (accuracy, f1, mcc), a
     number (pearson, spearman), the tags of a sentence (entity-f1, tag-accuracy), an answer (exact-match, answer-f1), or
-    word alignments such as "0-0 1-2" (aer). What `translate`, `generate` and `predict` return may stand for its text or
-    answer. references: the same, or several lists where an example has several references, in which None or a blank
-    text stands for a missing one.
+    word alignments such as "0-0 1-2" (aer). Results of `translate`, `generate` and `predict` may be given in place
+    of their texts or answers. references: the same, or several lists where an example has several references, in
+    which None or a blank text means a missing one.
     confidence: whether to estimate a 95 % interval. baseline: the items of another system; the score has then the
     p-value of the difference. The other options are those of `ScoreOptions`, named and explained as those of the
     command.

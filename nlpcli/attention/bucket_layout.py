@@ -112,7 +112,7 @@ def bucket_layout(buckets: Tensor, count: int, window: int, *, causal: bool, tok
     size = tile_size(m, count, window)
     numbers = buckets if tokens is None else buckets.where(tokens[:, None], count)
     within, sizes = ranks(numbers, count + 1)
-    # one row of texts for each round, and one of buckets, of which each text has its own
+    # one row of texts for each round, and one of buckets; each text has buckets of its own
     within, own = (x.transpose(0, 1) for x in (within, buckets))
     own = (own + torch.arange(texts, device=own.device)[:, None] * count).flatten(1)
     tiles_of = (sizes[..., :count].transpose(0, 1).flatten(1) + size - 1) // size

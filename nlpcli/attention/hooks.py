@@ -53,8 +53,8 @@ def recorded(
 ) -> Tensor:
     """The context of a call whose weights (rows, heads, n, m) are appended to `recorder`, without dropout.
 
-    value (sources, kv_heads, m, d_value), of which each source serves the same number of consecutive rows, and each of
-    its heads the same number of consecutive heads; context: computes the context without the weights.
+    value (sources, kv_heads, m, d_value): each source serves the same number of consecutive rows, and each of its heads
+    the same number of consecutive heads; context: computes the context without the weights.
     Returns: (rows, heads, n, d_value).
     """
     return recorded_parts(recorder, [(weights, value)], context, dropout=dropout)

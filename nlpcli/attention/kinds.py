@@ -29,7 +29,7 @@ class AttentionKind:
     """The abilities of an attention core; settings that need a False one are refused before training.
 
     target: "module:class", made with the numbers of `form`, such as "linformer:K"; those in brackets may be left out.
-    layer: the class is no core but a `MultiHeadAttention` of its own, with more projections. even: the first number
+    layer: the class is not a core but a `MultiHeadAttention` of its own, with more projections. even: the first number
     must be even. causal: a position's context
     depends on it and those before it only, and `step` gives it; bidirectional: on the whole text. patterns: it keeps to
     any pattern besides full and causal; bias: it takes numbers added to its scores; groups: heads of queries may share

@@ -33,7 +33,7 @@ class LinformerAttention(nn.Module):
         self.make_maps(slots, length)
 
     def make_maps(self, *shape: int) -> None:
-        """E and F of this shape, the last number of which is the length."""
+        """E and F of this shape; its last number is the length."""
         self.key_map = nn.Parameter(torch.randn(shape) * shape[-1] ** -0.5)
         self.value_map = nn.Parameter(torch.randn(shape) * shape[-1] ** -0.5)
 

@@ -22,7 +22,7 @@ _SEED = 2020
 class LSHAttention(BucketAttention):
     """An `AttentionCore` with `rounds` rounds of hashing into `buckets` buckets.
 
-    scale: has no meaning here, since keys have length 1. layer: number of the layer, each of which has matrices of its
+    scale: has no meaning here, since keys have length 1. layer: number of the layer, each layer has matrices of its
     own.
     """
 

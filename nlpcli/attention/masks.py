@@ -23,7 +23,7 @@ _CACHED = 1 << 22  # elements of the largest matrix that is cached for the next 
 class AttentionMask:
     """A query sees a key where all parts allow it; n queries are the last n of m keys.
 
-    pattern: by position. keys (sources, m): True where there is a token, None where there is no padding, which stands
+    pattern: by position. keys (sources, m): True where there is a token, None where there is no padding. Padding is
     at the end. documents (rows, m): only equal numbers see each other. permutation (rows, n, m): True where the query
     may attend to the key, in XLNet's prediction order; only for softmax attention. whole: layers with a causal pattern
     also attend to later tokens.
@@ -93,7 +93,7 @@ class AttentionMask:
             return None
         if not pattern.counts_on_length or self.keys is None:
             return dense_pattern(pattern, n, m, torch.device(device))
-        # Padding is no part of a text, and sees nothing.
+        # Padding is not part of a text, and sees nothing.
         lengths = self.lengths().tolist()
         found = {length: dense_pattern(pattern, length, length, torch.device(device)) for length in set(lengths)}
         rows = torch.zeros(len(lengths), 1, m, m, dtype=torch.bool, device=device)

@@ -90,7 +90,7 @@ class Pattern(ABC):
 
 @dataclass(frozen=True)
 class Numbered(Pattern):
-    """A name and whole numbers, the first `required` of which must be given; those of `may_be_zero` may be 0."""
+    """A name and whole numbers: the first `required` ones must be given; those of `may_be_zero` may be 0."""
 
     form: ClassVar[str]
     required: ClassVar[int] = 1

@@ -27,8 +27,8 @@ _LARGEST = 50.0
 class PerformerAttention(LinearAttention, nn.Module):
     """Attention with m = `features` positive random features (FAVOR+): an `AttentionCore`.
 
-    scale: whether scores are those of the scaled dot product. layer: number of the layer, each of which has a W of its
-    own. draw: the number of the sample.
+    scale: whether scores are those of the scaled dot product. layer: number of the layer; each layer has its own
+    W. draw: the number of the sample.
     """
 
     hyperbolic = False

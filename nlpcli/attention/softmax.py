@@ -132,7 +132,7 @@ class SoftmaxAttention:
         causal: bool = False,
         dropout: float = 0.0,
     ) -> Tensor:
-        """The context over keys of which some are visible; bias: what is added to the scores."""
+        """The context over the visible keys; bias: a term added to the scores."""
         return softmax_attention(
             query, key, value, attention_mask=visible, causal=causal, bias=bias, scale=self.scale, dropout=dropout
         )

@@ -23,7 +23,7 @@ _OF_VECTORS, _OF_RELATIVE = ("--d-model",), ("--buckets", "--distance")
 
 
 class Command(option_conventions.Command):
-    """`--layer 1 2` as `--layer 1 --layer 2`; what is no number after it is a text."""
+    """`--layer 1 2` as `--layer 1 --layer 2`; what is not a number after it is a text."""
 
     exclusive: ClassVar = (("json", "format"),)
 

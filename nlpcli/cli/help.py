@@ -119,7 +119,7 @@ def _kept(line: str, columns: int) -> Iterator[str]:
 def wrapped(text: str | Sequence[str], columns: int, begin: str = "", hanging: str = "") -> Iterator[str]:
     """`text` after `begin`, continued below `hanging`, in lines of so many columns that break at spaces only.
 
-    text: or its parts, each of which stays whole.
+    text: or its parts, which are never broken.
     """
     line, empty = begin, True
     for word in text.split() if isinstance(text, str) else text:

@@ -37,7 +37,7 @@ def check_file(path: Path, option: str) -> None:
 def check_folder(path: Path, option: str) -> None:
     """Raises: NlpcliError when no folder can be written at `path`, the value of `option`.
 
-    Folders above it that do not exist yet are no error: they are created with it.
+    Folders above it that do not exist yet are not an error: they are created with it.
     """
     if path.exists() and not path.is_dir():
         raise NlpcliError(f"{option} needs a folder, but {path} is a file", hint=f"give {option} another path")

@@ -16,7 +16,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.runs.embedder import Embedder, EmbedderSettings
 from nlpcli.runs.embedding_inputs import EmbedRequest, check_files, fitted, read_texts, warn_cut_lines, windows
 
-MOST_COMPARED = 20_000  # lines of which all distances fit in memory
+MOST_COMPARED = 20_000  # with so many lines all distances fit in memory
 
 
 @dataclass(frozen=True)

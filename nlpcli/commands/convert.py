@@ -27,7 +27,7 @@ class Conversion:
     `to` names another one.
     quantization: of the weights of a graph in the ONNX format, see `nlpcli.runs.onnx.folder`, or of a folder for
     CTranslate2.
-    allow_pickle: read a `pytorch_model.bin`, of which only tensors are taken. overwrite: replace a model in `out`.
+    allow_pickle: read a `pytorch_model.bin`; only its tensors are taken. overwrite: replace a model in `out`.
     """
 
     source: Path
@@ -76,7 +76,7 @@ def convert(job: Conversion) -> Converted:
             hint="add --to onnx or --to ctranslate2, or leave the option out",
         )
     if not theirs:
-        read_info(job.source)  # what is no model is refused before anything else
+        read_info(job.source)  # what is not a model is refused before anything else
     if form == WORD2VEC:
         if job.changes:
             raise NlpcliError("--max-length and --attention have no effect on a file of word vectors")

@@ -22,7 +22,7 @@ from nlpcli.runs.text_inputs import Input, check_first
 MOST_COMPARED = 1000  # words in one table
 _AROUND = 2  # words shown on either side
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana, Han
-_MARK = "\u0300"  # stands for any mark or joiner
+_MARK = "\u0300"  # represents any mark or joiner
 _JOINERS = "\u200c\u200d"
 _RUN = rf"[^\W{_UNSPACED}](?:[^\W{_UNSPACED}]|{_MARK})*"
 _WORD = re.compile(rf"[{_UNSPACED}]{_MARK}*|{_RUN}(?:['’\-]{_RUN})*|[^\w\s]{_MARK}*")

@@ -81,7 +81,7 @@ def predict(
 def _in_processes(
     job: PredictRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[tuple[Any, list[tuple[Example, dict]]]]:
-    """As `predict`, by several processes, each of which predicts whole windows. The model here only reads examples."""
+    """As `predict`, by several processes; each predicts whole windows. The model here only reads examples."""
     reader = Predictor(replace(job, device="cpu"), notify=notify, warn=warn)
     job = replace(job, model=reader.applied.loaded.path)
     examples = read_unlabelled(reader.applied, job, notify=notify)

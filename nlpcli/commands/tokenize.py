@@ -228,7 +228,7 @@ def decode_lines(
 ) -> Iterator[tuple[list[int] | list[str], str]]:
     """The ids, or tokens, of each line with their text. The text may contain line ends, if the ids encode them.
 
-    Raises: NlpcliError with file and line for what is no id or token of this tokenizer.
+    Raises: NlpcliError with file and line for anything that is not an id or token of this tokenizer.
     """
     _check_form(form)
     parse = _parse_ids if form == "ids" else _parse_tokens

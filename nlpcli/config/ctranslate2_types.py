@@ -10,6 +10,6 @@ QUANTIZATIONS = (
 
 
 def check_quantization(name: str | None) -> None:
-    """Raises: NlpcliError for a name that is none; None stands for numbers of 32 bits."""
+    """Raises: NlpcliError for a name that is none; None means numbers of 32 bits."""
     if name is not None and name not in QUANTIZATIONS:
         raise unknown("value of --quantization", name, QUANTIZATIONS)

@@ -81,7 +81,7 @@ class Generation(BaseModel):
 
     @property
     def forced_ends(self) -> tuple[int, ...]:
-        """The ids of which the last token is one where the length limit is reached."""
+        """The ids that the last token is chosen from where the length limit is reached."""
         return _tuple(self.forced_eos_token_id)
 
     @property

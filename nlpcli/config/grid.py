@@ -62,7 +62,7 @@ class Equal(Strict):
         return getattr(self, self.kind)
 
     def limits(self) -> dict[str, float | None]:
-        """The limits of training, of which one is set. Early stopping would be a further one."""
+        """The limits of training; one of them is set. Early stopping would be a further one."""
         return {name: getattr(self, kind) for kind, name in _LIMITS.items()} | {"patience": None}
 
     def __str__(self) -> str:

@@ -60,7 +60,7 @@ class ModelConfig(Strict):
     build: "module:class" (or function) that makes the model, a `nlpcli.models.backbone.Backbone`, of these settings
     and the size of the vocabulary. has_memory: the model remembers the hidden states of earlier segments. permutes:
     it predicts tokens in any order of factorization. head_side: the stack of an encoder-decoder whose states a head for
-    a text reads; text_summary: which of them stands for the text, see `nlpcli.models.heads.pooled`. static: the state
+    a text reads; text_summary: which of them represents the text, see `nlpcli.models.heads.pooled`. static: the state
     of a token does not depend on other tokens, so texts are read without special tokens, and unknown words left out.
     """
 

@@ -47,8 +47,8 @@ class MixedTask(ExamplesConfig):
 class MixtureConfig(Strict):
     """Several tasks, and how often each is sampled (Raffel et al. 2020, section 3.5.2).
 
-    mixing: proportional to the number of examples, of which at most `limit` count; temperature:T, in which those
-    numbers are raised to 1/T; or equal.
+    mixing: proportional to the number of examples, where at most `limit` count; temperature:T, where those numbers are
+    raised to 1/T; or equal.
     """
 
     mixing: str = "proportional"
@@ -82,7 +82,7 @@ class MixtureConfig(Strict):
 
 
 def _temperature(mixing: str) -> float:
-    """T, or 0 for what is no mixing."""
+    """T, or 0 for anything that is not mixing."""
     kind, colon, number = mixing.partition(":")
     if not colon:
         return {"proportional": 1.0, "equal": math.inf}.get(kind, 0.0)

@@ -13,7 +13,7 @@ BINARY = ("png", "pdf", "npz")
 def check_ending(format: str, out: Path | None, endings: Mapping[str, str]) -> None:
     """Refuses a file whose name promises another format than it would hold.
 
-    endings: the format that each ending stands for, in small letters with the dot. An ending that stands for none is
+    endings: the format that each ending means, in small letters with the dot. An ending without a format is
     free, and one for the terminal may hold whatever is text.
     Raises: NlpcliError for another format than that of the ending.
     """

@@ -1,4 +1,4 @@
-"""The settings of the Transformer, of which BERT, GPT, BART, T5 and similar models are cases."""
+"""The settings of the Transformer: BERT, GPT, BART, T5 and similar models."""
 
 from __future__ import annotations
 

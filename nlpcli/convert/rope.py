@@ -31,7 +31,7 @@ SETTINGS = ("rope_theta", "rope_share", "rope_scaling")
 def rope_in(theirs: Config, share: float = 1.0) -> dict[str, Any]:
     """Our settings. share: the part of each head that is turned, where config.json has none.
 
-    Raises: ValueError for what is no such group of settings, and for a kind of scaling that is not supported.
+    Raises: ValueError for anything that is not such a group of settings, and for an unsupported kind of scaling.
     """
     settings = theirs.get("rope_scaling") or theirs.get("rope_parameters") or {}
     if not isinstance(settings, dict) or any(isinstance(value, dict) for value in settings.values()):

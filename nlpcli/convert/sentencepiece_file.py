@@ -23,7 +23,7 @@ class SentencePieceFile:
 
 
 def parse_spm(data: bytes) -> SentencePieceFile:
-    """Raises: ValueError when the data is no SentencePiece model."""
+    """Raises: ValueError when the data is not a SentencePiece model."""
     pieces: list[tuple[str, float]] = []
     trainer: dict[int, int | bytes] = {}
     rules: dict[int, int | bytes] = {}

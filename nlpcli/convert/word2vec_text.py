@@ -82,7 +82,7 @@ def write_token_vectors(path: Path, weight: torch.Tensor, tokenizer: Tokenizer) 
 
 
 def _without(vectors: WordVectors, names: set[str]) -> list[str]:
-    """The words that are no names of special tokens."""
+    """The words that are not names of special tokens."""
     return [word for word in vectors.places if word not in names]
 
 

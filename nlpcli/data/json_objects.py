@@ -22,7 +22,7 @@ Line = tuple[int, str]
 def parse_object(text: str, place: str, *, numbers: bool = False, hint: str = _LINE_HINT) -> dict[str, Any]:
     """One JSON object. numbers: as numbers; otherwise they are the strings that they are in the text.
 
-    Raises: NlpcliError for text that is no JSON or no object, and for a key that stands twice in an object.
+    Raises: NlpcliError for text that is not JSON or not an object, and for a key that stands twice in an object.
     """
     try:
         record = _decoder(numbers).decode(text)
@@ -90,7 +90,7 @@ def member(record: Mapping[str, Any], name: str) -> Any:
     """The value under a key; else the one at a path, whose keys (and places in lists, from 0) points separate.
 
     Of `data.text` a key that is spelled so counts first, then `text` in `data`.
-    Raises: KeyError for what is not there.
+    Raises: KeyError for anything that is not there.
     """
     if name in record:
         return record[name]

@@ -1,4 +1,4 @@
-"""Labels as text: white space around them is no part of them, and each can be written in one field of one line."""
+"""Labels as text: white space around them does not belong to them, and each can be written in one field of one line."""
 
 from __future__ import annotations
 

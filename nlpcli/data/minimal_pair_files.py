@@ -66,7 +66,7 @@ def read_pairs(names: Iterable[Path | str]) -> Iterator[MinimalPair]:
     and `field`. Tables have columns with these names, or without a header two columns, the acceptable sentence first.
     BLiMP spells one field in two ways, `syntax/semantics` and `syntax_semantics`; both are the latter here.
 
-    Raises: NlpcliError, with file and line, for what is no pair.
+    Raises: NlpcliError, with file and line, for anything that is not a pair.
     """
     for name in pair_files(names):
         for row in read_rows(name, "auto", _is_header):

@@ -21,7 +21,7 @@ _STRANGERS = 8  # sampled for a pair at most
 
 
 class Example(NamedTuple):
-    """ids (n,) and segments (n,), int64. label: 0 is next, in order; 1 is a stranger, out of order; -1 is no pair."""
+    """ids (n,) and segments (n,), int64. label: 0 is next, in order; 1 is a stranger, out of order; -1: not a pair."""
 
     ids: np.ndarray
     segments: np.ndarray

@@ -41,8 +41,8 @@ def read_points(path: Path | str) -> Points:
 
     TSV, CSV (commas, semicolons, tabs or bars), JSON lines, or numbers between spaces; the first row may name the
     columns.
-    Raises: NlpcliError, with file and line, for a cell that is no finite number, rows of unequal length, fewer than two
-        points or columns, more than `MOST_POINTS` or `MOST_COLUMNS`, and a column of x whose numbers are all equal.
+    Raises: NlpcliError, with file and line, for a cell that is not a finite number, rows of unequal length, fewer than
+        two points or columns, more than `MOST_POINTS` or `MOST_COLUMNS`, and a column of x whose numbers are all equal.
     """
     rows = _rows(path)
     first = next(rows)
@@ -90,7 +90,7 @@ def _rows(path: Path | str) -> Iterator[Row]:
 
 
 def _is_header(cells: Sequence[object]) -> bool:
-    """Whether no cell is a number; `nan` and `inf` are no names either."""
+    """Whether no cell is a number; `nan` and `inf` are not names either."""
     return all(_as_python(_cell_text(cell)) is None for cell in cells)
 
 

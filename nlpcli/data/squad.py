@@ -35,7 +35,7 @@ def read_questions(
     SQuAD's JSON (articles, paragraphs, questions; read as a whole), or JSON lines, or a list of objects, with
     `question`, `context`, `id` and `answers`: a list of {"text", "answer_start"}, or one of texts beside one of starts
     (lines in constant memory). A question
-    marked `is_impossible`, or with an empty list of answers, has the label (); plausible answers are no answers.
+    marked `is_impossible`, or with an empty list of answers, has the label (); plausible answers are not answers.
     labelled: without it answers may be missing, and then the label is None.
     spans: whether answers are to be learnt, so that each must stand in its context at its start. Without it, or without
     `labelled`, their texts are what counts, as in SQuAD's scripts: an answer starts where its text stands nearest to
@@ -44,7 +44,7 @@ def read_questions(
     is marked as impossible and answered; that question is left out. None: it is raised.
     blank_lines: whether a blank line between JSON lines is an example without text; else it is skipped.
 
-    Raises: NlpcliError naming the file, and the line or the question, for what is not in this format.
+    Raises: NlpcliError naming the file, and the line or the question, for anything that is not in this format.
     """
     for record, context, place in _records(path, blank_lines=blank_lines):
         if record is None:
@@ -72,7 +72,7 @@ class RightAnswers:
 def read_answers(path: Path | str) -> Iterator[RightAnswers]:
     """The right answers in a file as `read_questions` reads it: questions, contexts and starts are not checked.
 
-    Raises: NlpcliError naming the file, and the line or the question, for what is not in this format.
+    Raises: NlpcliError naming the file, and the line or the question, for anything that is not in this format.
     """
     for record, _, place in _records(path, contexts=False):
         if not isinstance(record, dict):
@@ -131,7 +131,7 @@ def _of_lines(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: b
             yield None, "", place
             continue
         record = parse_object(line, place)
-        needed = contexts or "answers" not in record  # what has neither is no question
+        needed = contexts or "answers" not in record  # what has neither is not a question
         yield record, _member(record, "context", str, place) if needed else "", place
 
 
@@ -223,7 +223,7 @@ def _answers(record: dict[str, Any], place: str, *, labelled: bool, spans: bool 
 
 
 def _start(value: object) -> int | None:
-    """A start as JSON has it, None for what is no whole number."""
+    """A start as JSON has it, None for anything that is not a whole number."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return parse_int(value) if isinstance(value, str) else None
@@ -269,7 +269,7 @@ def _member(record: object, key: str, kind: type[_Kind], place: str) -> _Kind:
 
 
 def _bad_member(value: object, key: str, kind: type, place: str) -> NlpcliError:
-    """The error for the value of a field that is no `kind`, or None where it is missing."""
+    """The error for the value of a field that is not a `kind`, or None where it is missing."""
     what = "text" if kind is str else "a list"
     problem = "is missing" if value is None else f"must be {what}, not {shortened(json.dumps(value), 40)}"
     return NlpcliError(

@@ -1,4 +1,4 @@
-"""How records of SuperGLUE and Russian SuperGLUE that are no pair of texts become texts.
+"""How records of SuperGLUE and Russian SuperGLUE that are not pairs of texts become texts.
 
 The questions of one paragraph, and the candidates for one gap, are an example each; their ids are `paragraph:question:
 answer` and `passage:query:candidate`, so that those that belong together are found again.

@@ -1,7 +1,7 @@
 """GLUE, SuperGLUE and Russian SuperGLUE as they are distributed: which files they have, and which examples are in them.
 
 GLUE (Wang et al. 2018): tab-separated files, one folder a task. SuperGLUE (Wang et al. 2019) and Russian SuperGLUE
-(Shavrina et al. 2020): JSON lines; what is no pair of texts becomes one in `nlpcli.data.suite_records`.
+(Shavrina et al. 2020): JSON lines; what is not a pair of texts becomes one in `nlpcli.data.suite_records`.
 
 A task's score is the mean of its metrics, and a suite's the mean of its tasks' (Wang et al. 2018, section 5), without
 the diagnostic sets of the English suites.
@@ -44,7 +44,7 @@ class SuiteTask:
 
     task: the kind of task: classify, regress, choice. folders: names of its folder, as `squashed` writes them; "": the
     suite's own. metrics: the mean of these is the task's score; `f1` is that of `positive`, `f1a` the same over all
-    answers of all questions, `em` the share of questions of which all answers are right; `group_f1` and `group_em`
+    answers of all questions, `em` the share of questions whose answers are all right; `group_f1` and `group_em`
     compare the likeliest candidate of a group with the right ones, as answers to questions are compared. Questions and
     candidates of a group have the same `group_of`. counts: whether the score is part of the suite's.
     train, dev, test: the parts of a split and the names their file can have; a task with several parts has a score on

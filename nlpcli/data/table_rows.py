@@ -69,7 +69,7 @@ def read_rows(
     blank_lines: whether each blank line between rows, before a header too, is a row (see `Row.is_blank`); else it is
     skipped.
 
-    Raises: NlpcliError, with file and line, for what is not in this format, and for a file without rows.
+    Raises: NlpcliError, with file and line, for anything that is not in this format, and for a file without rows.
     """
     first, lines = begin(path, blank_lines=blank_lines)
     format = format_of(path, first) if format == "auto" else format
@@ -195,7 +195,7 @@ def record_row(record: dict[str, Any], place: str, named: Sequence[str] = ()) ->
 def as_text(value: object, what: str, place: str) -> str:
     """A cell as text: strings as they are, numbers as they are written, `true` and `false`.
 
-    Raises: NlpcliError for null, lists, objects, and strings that are no Unicode text. what: named there.
+    Raises: NlpcliError for null, lists, objects, and strings that are not Unicode text. what: named there.
     """
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -41,7 +41,7 @@ def _write_header(file: BinaryIO, count: int, width: int) -> None:
 def open_vectors(path: Path) -> np.ndarray:
     """The vectors in a .npy file, (N, width) floating-point numbers, mapped from the disk.
 
-    Raises: NlpcliError for a missing file, one that is no such array, and an array of other shape or kind.
+    Raises: NlpcliError for a missing file, one that is not such an array, and an array of other shape or kind.
     """
     path = Path(path)
     if not path.is_file():

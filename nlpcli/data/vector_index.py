@@ -69,7 +69,7 @@ class _Saved:
 
 
 class Lists(_Saved):
-    """Inverted lists around √N centres, an eighth of which, at least eight, is searched (Jégou et al. 2011, sec. 4)."""
+    """Inverted lists around √N centers; an eighth of them, at least eight, is searched (Jégou et al. 2011, sec. 4)."""
 
     def _built(self, vectors: np.ndarray) -> Any:
         count, width = vectors.shape

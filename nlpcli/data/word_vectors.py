@@ -51,10 +51,10 @@ class WordVectors:
 
 
 def read_word_vectors(path: Path | str, wanted: Callable[[str], bool] = lambda word: True) -> WordVectors:
-    """The vectors of the words in a file, compressed or not, of which only those `wanted` are kept.
+    """The vectors of the words in a file, compressed or not; only those of the `wanted` words are kept.
 
     A first line of two whole numbers (word2vec, fastText) gives the width. A word may hold spaces, as some of GloVe's
-    do; of a word that comes twice the first vector counts; what is no UTF-8 in a word becomes U+FFFD.
+    do; of a word that comes twice the first vector counts; what is not UTF-8 in a word becomes U+FFFD.
 
     Raises: NlpcliError for binary files, and, with file and line, for a vector of another width than the first, what is
     no number, and a number that is not finite.

@@ -63,9 +63,9 @@ def symmetrised(forward: Links, backward: Links, method: str) -> Links:
     """The links of both directions, each (source word, target word), made one.
 
     `intersection` and `union` are those of the sets. `grow-diag` begins with the intersection and adds, until nothing
-    changes, links of the union that are neighbours (also diagonally) of one that is there, and of which at least one
-    word has no link yet. `grow-diag-final` then adds the links of `forward`, and after them those of `backward`, of
-    which one word has none yet; `grow-diag-final-and` those of which neither has.
+    changes, links of the union that are neighbours (also diagonally) of one that is there, and where at least one
+    word has no link yet. `grow-diag-final` then adds the links of `forward`, and after them those of `backward`,
+    where one word has none yet; `grow-diag-final-and` those where neither has.
 
     Raises: NlpcliError for another method.
     """
@@ -115,7 +115,7 @@ class _Growing:
                         changed = True
 
     def finish(self, links: Links, *, both: bool) -> None:
-        """Adds those of `links` of which one word, or both, are without a link so far."""
+        """Adds those of `links` where one word, or with `both` each word, has no link so far."""
         for i, j in sorted(links):
             free = (i not in self.sources, j not in self.targets)
             if all(free) if both else any(free):

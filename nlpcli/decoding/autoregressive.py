@@ -216,7 +216,7 @@ class _RollOut:
         return torch.tensor(found, device=self.rows.device)
 
     def _leave(self, leaving: Tensor, ended: Tensor, without_last: Tensor) -> None:
-        """Files the rows that leave; without_last: those whose last token is no part of the text."""
+        """Files the rows that leave; without_last: those whose last token is not part of the text."""
         gone = leaving.nonzero()[:, 0]
         columns = (self.rows[gone], self.history[gone], self.logprobs[gone], ended[gone], without_last[gone])
         for row, text, logprob, complete, shorter in zip(*(column.tolist() for column in columns), strict=True):

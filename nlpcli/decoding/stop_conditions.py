@@ -46,7 +46,7 @@ class StopConditions:
 class EndingAtTexts:
     """A `Decodable` whose end is its own or any token that begins with one of some texts.
 
-    P(end) = P(eos) + Σ P(token), over these tokens, which are then never written. end: the id that stands for all of
+    P(end) = P(eos) + Σ P(token), over these tokens, which are then never written. end: the id that represents all of
     them, None where there is none. Texts that no token begins with are not known here.
     """
 

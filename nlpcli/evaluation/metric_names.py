@@ -13,7 +13,7 @@ FAMILIES = {"rouge": ("rouge1", "rouge2", "rougel"), "squad": ("exact-match", "a
 def parse_metrics(names: Iterable[str]) -> tuple[str, ...]:
     """Metric names out of `bleu`, `bleu,chrf` and the like, each once. Raises: NlpcliError for an unknown one.
 
-    The name of a family (`rouge`, `squad`) stands for all of it.
+    The name of a family (`rouge`, `squad`) means all its metrics.
     """
     found = [name.strip().lower() for group in names for name in group.split(",")]
     members = [member for name in found for member in FAMILIES.get(name, (name,))]

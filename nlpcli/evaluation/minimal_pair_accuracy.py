@@ -1,8 +1,8 @@
 """Accuracy on minimal pairs: the share in which a model gives the acceptable sentence the higher probability.
 
 A paradigm's accuracy is that of its pairs; a phenomenon's, a field's and the whole's are the means over their
-paradigms, each of which counts the same (Warstadt et al. 2020, section 4). In percent; chance is 50. Two sentences that
-are equally probable are no correct answer, so that a model without an opinion gets 0.
+paradigms, which all count the same (Warstadt et al. 2020, section 4). In percent; chance is 50. Two sentences with the
+same probability are counted as wrong, so that a model that never prefers one gets 0.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def similarity_scores(
 
 
 def ranks(examples: Sequence[Example], predictions: Sequence[Any]) -> list[int]:
-    """The rank of each example's second text, from 1, among all different texts that are no first ones, by their
+    """The rank of each example's second text, from 1, among all different texts that are not first ones, by their
     cosine with the first text. What belongs to an equal first text is not counted, nor is the first text itself."""
     places: dict[str, int] = {}
     rows: list[np.ndarray] = []

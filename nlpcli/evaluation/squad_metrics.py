@@ -6,8 +6,8 @@ single. Exact match is 1 for equal strings; F1 is that of the two bags of words,
     F1 = 2·common / (words of the prediction + words of the answer)
 
 and the best one over all reference answers counts. A question without an answer is correct where nothing is predicted,
-and an answer that normalizes to nothing is no answer: so the script of version 2.0 has it (that of 1.1 gives F1 0 where
-both sides are articles alone). A question without a prediction counts 0.
+and an answer that normalizes to nothing is not an answer, as in the script of version 2.0 (that of 1.1 gives F1 0
+where both sides are articles alone). A question without a prediction counts 0.
 
 Sources: Rajpurkar et al. 2016, section 6.1; Rajpurkar et al. 2018, section 5, and the scripts released with them.
 """

@@ -1,4 +1,4 @@
-"""The worst mistakes: wrong answers of which the model was most confident."""
+"""The worst mistakes: the wrong answers with the highest confidence."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class _Narrowing:
         rows = F.pad(weight, (0, 0, 0, -vocabulary % _BLOCK_OF_TOKENS)).to(torch.bfloat16)
         self._weight, self._vocabulary = weight, vocabulary
         self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(rows)
-        self._none = torch.arange(vocabulary, rows.size(0))  # rows that are no tokens
+        self._none = torch.arange(vocabulary, rows.size(0))  # rows that are not tokens
         self._off = 1.01 * (3 * 2**-9 + 2**-16) * float(weight.norm(dim=1).max())
         """1.01: for what is lost when numbers are added up"""
 

@@ -175,7 +175,7 @@ class RelativeBias(nn.Module):
 class LinearBias(nn.Module):
     """ALiBi (Press et al. 2022): scores fall with the distance, −slope · |i − j|, by a slope for each head.
 
-    The slopes are 2^(−8/H), 2^(−16/H), … 2^(−8) for H heads; where H is no power of two, those of the next smaller
+    The slopes are 2^(−8/H), 2^(−16/H), … 2^(−8) for H heads; where H is not a power of two, those of the next smaller
     power and every second one of the next greater, as in the authors' code. Nothing is trained.
     """
 

@@ -47,7 +47,7 @@ class AlignmentHead:
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> AlignmentHead | None:
-        """The head of a model of which `info` is known; None where no head was trained by links."""
+        """The alignment head that `info`, a model.yaml, describes; None where no head was trained with links."""
         found = info.get("alignment")
         return None if found is None else cls(**found)
 

@@ -25,7 +25,7 @@ def depth_groups(model: nn.Module) -> list[Group]:
     those of an encoder before those of its decoder, the last layer of an encoder together with the norm after it;
     `final`, the last norm and the pooler; `head`, all that stands above: what makes predictions, and an encoder of
     another source language. Of a model with a body under a task's head (`.body`) everything inside the body
-    that is no embedding and no layer is `final`. What a model lacks is left out.
+    that is neither an embedding nor a layer is `final`. What a model lacks is left out.
     """
     body = cast("Backbone", model.body)  # every model has one
     seen: set[int] = set()

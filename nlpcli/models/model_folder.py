@@ -236,7 +236,7 @@ def _compare(own: Mapping[str, Shape], needed: Iterable[str], stored: Mapping[st
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """The contents of `model.yaml`. Raises: NlpcliError when `path` is no model directory."""
+    """The contents of `model.yaml`. Raises: NlpcliError when `path` is not a model directory."""
     path = Path(path)
     if not path.exists():
         raise NlpcliError(f"{path}: the model folder does not exist")

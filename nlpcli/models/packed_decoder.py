@@ -41,7 +41,7 @@ _ROOM = 16
 @dataclass
 class PackedState:
     """The decoding state: the keys and values of all layers in cache (capacity, 2 · layers, rows, kv_heads · d_head),
-    of which the first `length` positions are taken, and what is looked at of the sources. spare: memory for the next
+    whose first `length` positions are taken, and the projected sources. spare: memory for the next
     order of rows; memory that is new to the process costs more than to write it. places: where the rows are among those
     of the cache, which has rows that were dropped, too; None: they are all of them. wasted: steps of dropped rows."""
 

@@ -11,7 +11,7 @@ from nlpcli.attention.patterns import Causal, Window
 from nlpcli.attention.score_functions import SCORES
 from nlpcli.attention.softmax import SoftmaxAttention
 
-_BLOCK = 16  # queries at a time at least, where scores are no products
+_BLOCK = 16  # queries at a time at least, where scores are not products
 
 
 class PastAttention(nn.Module):

@@ -33,7 +33,7 @@ class AttendedSource:
     width: int = 1
 
     def select(self, index: Tensor, width: int) -> AttendedSource:
-        """For the rows `index` of queries, `width` of which now share a source."""
+        """For the rows `index` of queries; `width` rows now share a source."""
         sources = torch.div(index[::width], self.width, rounding_mode="floor")
         count = self.key.size(0)
         if sources.numel() == count and bool((sources == torch.arange(count, device=sources.device)).all()):

@@ -122,7 +122,7 @@ class RecurrentDecoder(nn.Module):
         return [StepLayer(layer, None if number else inputs) for number, layer in enumerate(self.layers)]
 
     def _step(self, steps: Sequence[StepLayer], number: int, fed: Tensor, carries: Sequence[Carry]) -> list[Carry]:
-        """Step `number` of all layers, the first of which is fed `fed` (rows, d_fed): their states after it."""
+        """Step `number` of all layers; the first layer receives `fed` (rows, d_fed): their states after it."""
         after: list[Carry] = []
         for step, carry in zip(steps, carries, strict=True):
             after.append(step(number, self.dropout(after[-1][0]) if after else fed, carry))

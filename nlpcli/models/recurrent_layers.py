@@ -19,7 +19,7 @@ CARRIED = {"rnn": 1, "lstm": 2, "gru": 1}
 
 
 def recurrent_layer(cell: str, d_in: int, d_out: int, *, bidirectional: bool = False) -> nn.RNNBase:
-    """A layer from `d_in` to `d_out` features, of which each direction has half if `bidirectional`."""
+    """A layer from `d_in` to `d_out` features; if `bidirectional`, each direction has half of them."""
     return CELLS[cell](d_in, d_out // 2 if bidirectional else d_out, batch_first=True, bidirectional=bidirectional)
 
 

@@ -30,7 +30,7 @@ class Sublayer:
 
 
 def reversible(first: Tensor, second: Tensor, layers: Sequence[tuple[Sublayer, Sublayer]]) -> tuple[Tensor, Tensor]:
-    """The two streams after the layers, each given by f and g, of which no state is kept for the backward pass.
+    """The two streams after the layers, each given by f and g; no state is kept for the backward pass.
 
     Inputs and parameters get gradients; there are no second derivatives.
     """

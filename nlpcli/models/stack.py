@@ -275,7 +275,7 @@ class Stack(nn.Module):
         return x
 
     def _sublayers(self, layer: TransformerLayer, mask: AttentionMask | None) -> tuple[Sublayer, Sublayer]:
-        """Attention and feed-forward layer, each of which may be computed again: with a bias of its own."""
+        """Attention and feed-forward layer; each may be computed again: with a bias of its own."""
         of_attention = [*layer.self_attention.parameters(), *layer.self_attention_norm.parameters()]
         if self.positions is not None:
             of_attention += self.positions.parameters()

@@ -79,7 +79,7 @@ class Noise(Protocol):
 
     @property
     def least_sentences(self) -> int:
-        """A text of fewer is no example."""
+        """A text with fewer sentences is left out."""
         ...
 
     @property

@@ -4,8 +4,8 @@ loss = -Σ_t log p(x_{z_t} | x_{z_<t}) over the last 1/K tokens of an order z of
 prediction, K = 6). The others come first and see each other, as in the authors' data; they are read, not predicted.
 Windows are read on from batch to batch, and what the model remembers of one is handed to the next.
 
-Two things of the paper are left out: the input of two segments, of which half the pairs don't belong together (section
-2.5), and the bidirectional data pipeline, half of whose batch reads the text backwards (section 3.1). No segments are
+Two things of the paper are left out: the input of two segments, where half of the pairs don't belong together (section
+2.5), and the bidirectional data pipeline, where half of a batch reads the text backwards (section 3.1). No segments are
 fed here, so the vectors that distinguish them stay as they were initialized; only fine-tuning on pairs teaches them.
 """
 

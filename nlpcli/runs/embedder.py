@@ -45,7 +45,7 @@ class EmbedderSettings:
     """How texts become vectors.
 
     model: a run, a Hugging Face folder or a file of word vectors; None: the newest run of a similarity task,
-    or else of an encoder. pooling: which state stands for a text, `first`, `last`, `mean` or `max`; or `sif` or
+    or else of an encoder. pooling: which state represents a text, `first`, `last`, `mean` or `max`; or `sif` or
     `paragraph`, see `nlpcli.runs.text_pooling`. normalize: whether vectors get the length
     1. layers: `last`, or `concat:N` or `mean:N` of the last N layers. max_length: the most tokens of a text, the rest
     is cut off. None for all four: as the model was trained, or as in its sentence-transformers folder; otherwise the
@@ -189,7 +189,7 @@ class Embedder:
         return found
 
     def _known(self, ids: list[int]) -> list[int]:
-        """Without unknown words, where each word stands for itself."""
+        """The ids, without those of unknown words in a static model."""
         return [id_ for id_ in ids if id_ != self.tokenizer.special.unk] if self.config.static else ids
 
     def word_vectors(
@@ -197,7 +197,7 @@ class Embedder:
     ) -> list[list[WordVector]]:
         """The vectors of the words in each text, each the mean of its tokens' states, or the first one.
 
-        find: the words of a text. Those that were cut off, or of which the tokenizer leaves nothing, are left out.
+        find: the words of a text. Words that were cut off, or that have no tokens, are left out.
         """
         all_ids, all_spans = self.layout.encode_with_offsets(self.tokenizer, list(texts))
         rows = [self._row(ids) for ids in all_ids]

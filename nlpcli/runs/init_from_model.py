@@ -103,7 +103,7 @@ def begin_with(model: AnyModel, start: Start, weights: Mapping[str, Any], *, sam
     """Copies `weights`, those of `start` or what was made of them, into `model`.
 
     same_problem: the head is kept, too. Else its inner layer begins as BERT's pooler, where there is one. A
-    source encoder of which `weights` has nothing is new.
+    source encoder without any entry in `weights` is new.
 
     Returns: the names of weights that are new.
     Raises: NlpcliError when a weight of the body is missing or has another shape.

@@ -42,8 +42,8 @@ def read_inputs(path: str, format: str, field: str | None, added: Sequence[str] 
     field: the key of the text in an object, or a path to it; "text" if None. added: names of the fields that the output
     adds to an object. A blank line between JSON lines is a blank text without object.
 
-    Raises: NlpcliError, naming file and line, for what is no object or has no text in the field, and for an object that
-        has one of the fields that would be added.
+    Raises: NlpcliError, naming file and line, for anything that is not an object or has no text in the field, and
+        for an object that has one of the fields that would be added.
     """
     name = field or "text"
     lines = enumerate(read_lines(path), start=1)

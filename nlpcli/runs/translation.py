@@ -126,7 +126,7 @@ def translate(
 def _in_processes(
     job: TranslateRequest, *, notify: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[list[Translation]]:
-    """As `translate`, by several processes, each of which translates whole windows."""
+    """As `translate`, by several processes; each translates whole windows."""
     from nlpcli.decoding.line_translator import windows_of
 
     job = replace(job, model=folder_of(locate(TRANSLATION, job.model, notify=notify)))

@@ -52,8 +52,8 @@ class WordLinks:
 def read_links(path: str, texts: Texts) -> list[Links]:
     """The links of each of `texts`, one line a pair, words counted from 0.
 
-    Raises: NlpcliError, naming file and line, for what is no link, for a link to a word that a text does not have, and
-    for another number of lines.
+    Raises: NlpcliError, naming file and line, for anything that is not a link, for a link to a word that a text does
+    not have, and for another number of lines.
     """
     found: list[Links] = []
     number = 0

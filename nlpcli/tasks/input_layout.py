@@ -37,8 +37,8 @@ _DOUBLED = ("roberta", "xlm-roberta", "mpnet", "longformer", "bart")
 class Layout:
     """The special tokens before, between and after texts. segments: of each text, and of what stands after the last.
 
-    summary: which state stands for the text, see `nlpcli.models.heads.pooled`. empty: the input for an
-    empty text. sentences: for a model that distinguishes the sentences of a text, each of which ends with the token
+    summary: which state represents the text, see `nlpcli.models.heads.pooled`. empty: the input for an
+    empty text. sentences: for a model that distinguishes the sentences of a text; each of them ends with the token
     that is also `end`.
     """
 

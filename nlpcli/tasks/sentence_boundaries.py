@@ -32,7 +32,7 @@ class SentenceBorders:
         return list(sentence_spans(text)) if self.splitting == "split" else [m.span() for m in _LINE.finditer(text)]
 
     def encode(self, tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text with the token between its sentences, each of which is encoded by itself."""
+        """The ids of each text with the token between its sentences; each sentence is encoded by itself."""
         sentences = [[text[start:stop] for start, stop in self.spans(text)] for text in texts]
         ids = iter(tokenizer.encode([sentence for own in sentences for sentence in own]))
         return [_joined((next(ids) for _ in own), lambda _: self.token) for own in sentences]

@@ -20,7 +20,7 @@ def contrastive_losses(u: Tensor, v: Tensor, alike: Tensor, margin: float) -> Te
 
 
 def ranking_losses(vectors: Tensor, counts: Sequence[int], texts: Tensor, scale: float) -> Tensor:
-    """-log softmax_j(scale · cos(u_i, v_j))_i over all texts v_j of the batch that are no first texts.
+    """-log softmax_j(scale · cos(u_i, v_j))_i over all texts v_j of the batch that are not first texts.
 
     vectors (rows, width): the texts of all examples, `counts` of each, the first u_i and the second v_i, which belong
     together, and then any that don't belong to u_i. texts (rows,): the same number for the same text. What would be a

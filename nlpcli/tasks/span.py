@@ -2,7 +2,7 @@
 
     p(start = i) = softmax_i(u h_i)      p(end = j) = softmax_j(v h_j)
 
-over the tokens of the context and the token that stands for the whole, at which both point where there is no answer;
+over the tokens of the context and the token that represents the whole, at which both point where there is no answer;
 the answer i … j is the one with the greatest u h_i + v h_j, i <= j. Sources: Devlin et al. 2019, sections 4.2 and 4.3.
 """
 

@@ -78,7 +78,7 @@ class _Context:
 
 
 class WindowReader:
-    """Cuts contexts into windows, of which neighbors share `stride` tokens (but at most half of what fits)."""
+    """Cuts contexts into windows; neighbors share `stride` tokens (but at most half of the room)."""
 
     def __init__(self, context: Context, stride: int) -> None:
         self.context = context

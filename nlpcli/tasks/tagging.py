@@ -260,7 +260,7 @@ class Tagging(Task[TagItem, TagBatch, Tensor]):
 
 
 def windows(sizes: Sequence[int], room: int, *, causal: bool = False) -> list[tuple[int, int, int, int]]:
-    """Windows of at most `room` tokens over words of these sizes, none of which is larger.
+    """Windows of at most `room` tokens over words of these sizes; no word is larger.
 
     Returns: (start, end, first, last) of each: the words it shows, and those among them that are tagged in it. Each
     word is tagged once, where most tokens are shown on the side that shows fewer; in a causal model, before it. A

@@ -267,6 +267,6 @@ class Task(TrainingDefaults, ABC, Generic[ItemT, BatchT, OutputT]):
     ) -> tuple[list[str], list[str]]:
         """The reference labels and the predicted labels, one by one.
 
-        Raises: NlpcliError where a prediction is no label.
+        Raises: NlpcliError where a prediction is not a label.
         """
         raise NlpcliError(f"the task {self.name} does not predict labels", hint="leave out what needs labels")

@@ -26,7 +26,7 @@ _BYTES = 256
 
 
 def learn(texts: Iterator[str], settings: Mapping[str, Any]) -> bytes:
-    """The library's tokenizer of `size` ids, of which those with `names` come first."""
+    """The library's tokenizer of `size` ids; those with `names` come first."""
     quiet_threads()
     learner = _tokenizer(models.BPE())
     trainer = trainers.BpeTrainer(
@@ -119,7 +119,7 @@ def _tokenizer(model: models.Model) -> Tokenizer:
 
 
 def byte_alphabet() -> list[str]:
-    """The printable character that stands for each byte: itself where it is printable, else one from U+0100 on."""
+    """The printable character of each byte: itself where it is printable, else one from U+0100 on."""
     shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [value for value in range(_BYTES) if value not in shown]
     spelled = {value: chr(value) for value in shown} | {value: chr(_BYTES + n) for n, value in enumerate(hidden)}

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
-SPACE_MARK = "\u2581"  # stands for a space in printed tokens, as SentencePiece has it
+SPACE_MARK = "\u2581"  # a space in printed tokens, as in SentencePiece
 
 
 def byte_piece(value: int) -> str:
@@ -28,7 +28,7 @@ def printable(token: str) -> str:
 
 
 def join_surfaces(surfaces: Sequence[bytes], ids: Sequence[int]) -> str:
-    """The text of `ids`; bytes that are no UTF-8 (only a model can write them) become U+FFFD."""
+    """The text of `ids`; bytes that are not UTF-8 (only a model can write them) become U+FFFD."""
     return b"".join([surfaces[id_] for id_ in ids]).decode("utf-8", "replace")
 
 

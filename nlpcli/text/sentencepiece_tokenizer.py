@@ -134,10 +134,10 @@ class _SentencePieces(ABC):
 
     @abstractmethod
     def _sample(self, words: list[str], strength: float, uniforms: Iterator[float]) -> Iterable[int]:
-        """The ids of the words; a character that is no token is -1 minus its code point."""
+        """The ids of the words; a character that is not a token is -1 minus its code point."""
 
     def _spell_out(self, ids: Iterable[int]) -> list[int]:
-        """Characters that are no token as bytes, or a run of them as one unk, as the library has it."""
+        """Characters without a token as bytes, or a run of them as one unk, as the library has it."""
         spelled: list[int] = []
         unknown_before = False
         for id_ in ids:

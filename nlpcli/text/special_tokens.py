@@ -14,7 +14,7 @@ ROLES = ("pad", "unk", "bos", "eos", "cls", "sep", "mask")
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """The ids with a role. Sentinels stand for removed spans (Raffel et al. 2020, section 3.1.4).
+    """The ids with a role. Sentinels replace removed spans (Raffel et al. 2020, section 3.1.4).
 
     The *spelling* of a special token in a text is text like any other: encoding never gives these ids.
 

@@ -15,7 +15,7 @@ MOST_GROWTH = 1000
 
 @contextmanager
 def library_errors() -> Iterator[None]:
-    """Turns the library's plain exceptions, and the panics of Rust, which are no `Exception`, into an `NlpcliError`."""
+    """Turns the library's plain exceptions, and Rust's panics, which are not an `Exception`, into an `NlpcliError`."""
     try:
         yield
     except BaseException as error:

@@ -97,7 +97,7 @@ def main(parent: int) -> None:
     """Does the work that standard input describes, and ends the process. parent: the process to end with."""
     _end_with(parent)
     results = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no result
+    os.dup2(2, 1)  # what a library prints is not a result
     pipe = os.fdopen(os.dup(0), "rb")
     try:
         described = _receive(pipe)

@@ -77,7 +77,7 @@ def _byte(character: str) -> bytes:
 
 
 def script_of(character: str) -> str | None:
-    """The script of a letter, by its name in Unicode (Latin, Cyrillic, Han, Kana, …); None for what is no letter."""
+    """The script of a letter, by its name in Unicode (Latin, Cyrillic, Han, Kana, …); None for other characters."""
     if not character.isalpha():
         return None
     words = unicodedata.name(character, "").replace("-", " ").split()

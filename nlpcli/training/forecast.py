@@ -107,7 +107,7 @@ class Rehearsal(Trainer):
         )
 
     def _speed(self, counts: dict[int, int]) -> float:
-        """Tokens for each second in steps all over the epoch, the largest of which is taken first."""
+        """Tokens a second in steps from all over the epoch; the largest step is taken first."""
         largest = max(counts, key=counts.__getitem__)
         self.state.start_clock()
         for start in [largest, *list(counts)[: _WARM_UP - 1]]:

@@ -18,7 +18,7 @@ from nlpcli.training.training_loop import Trainer
 SHARE_OF_CPU_MEMORY = 0.8
 """The share of free main memory that a run may use: the rest is for other programs and for later growth."""
 SHARE_OF_GPU_MEMORY = 0.9
-_SAMPLED = 200  # steps of which the largest are taken
+_SAMPLED = 200  # steps; the largest of them are taken
 _TAKEN = 2  # of them; the optimizer's states are there from the second on
 _KERNEL = Path("/sys/fs/cgroup")
 

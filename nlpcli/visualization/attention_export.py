@@ -98,7 +98,7 @@ def _shorten(values: np.ndarray, weights: np.ndarray, usual: np.ndarray) -> None
 
 
 def _without_nan(values: list[Any]) -> list[Any]:
-    """Nested lists with None for what is not finite."""
+    """Nested lists with None for anything that is not finite."""
     return [
         _without_nan(value) if isinstance(value, list) else value if np.isfinite(value) else None for value in values
     ]
@@ -133,7 +133,7 @@ def as_npz(attention: Attention) -> bytes:
 
 
 def from_npz(data: bytes, place: str = "attention") -> Attention:
-    """The attention that `as_npz` gave. Raises: NlpcliError, as `from_json`, also for what is no such archive."""
+    """The attention that `as_npz` gave. Raises: NlpcliError, as `from_json`, also for any other file."""
     try:
         _check_sizes(data)
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:

@@ -40,7 +40,7 @@ _SCRIPTS = ("elements", "data", "colours", "state", "text", "lines", "grid", "ma
 def page(attentions: Sequence[Attention], *, title: str) -> str:
     """One self-contained HTML page with the attention of each text.
 
-    Raises: NlpcliError where there is nothing to draw, a weight is no finite number, or there are more than `MOST`.
+    Raises: NlpcliError where there is nothing to draw, a weight is not a finite number, or there are more than `MOST`.
     """
     sites = [site for attention in attentions for site in attention.sites]
     if not any(layer.size for site in sites for layer in site.weights):

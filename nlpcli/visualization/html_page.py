@@ -55,5 +55,5 @@ def _hash(content: str) -> str:
 
 
 def _encodable(text: str) -> str:
-    """Half a surrogate pair, which a file name may bring, is no character of UTF-8."""
+    """Half a surrogate pair, which a file name may bring, is not a character of UTF-8."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -224,7 +224,7 @@ def rollout(site: Site) -> Site:
     with the rows of Ã divided by their sum, so that a query that may attend to nothing passes itself on. Layer l of the
     result is R_l, its one head is called "rollout". `site` needs all its layers.
     Raises: NlpcliError where queries and keys are not the same positions (as after special tokens of a decoder were
-    left out, of which rows and columns have others), or the weights are signed.
+    left out, which differ between queries and keys), or the weights are signed.
     Source: Abnar & Zuidema 2020, section 3, with the residual of their equation 1.
     """
     if site.signed or site.queries.positions != site.keys.positions or not is_self_attention(site):

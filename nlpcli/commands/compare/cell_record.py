@@ -111,7 +111,7 @@ def write_record(run: Path, record: Mapping[str, Any]) -> None:
 def state_of(run: Path) -> str:
     """How far the run of a cell is.
 
-    Raises: NlpcliError when the folder holds something that is no cell.
+    Raises: NlpcliError when the folder holds something that is not a cell.
     """
     if is_free(run):
         return NEW

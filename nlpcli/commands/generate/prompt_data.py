@@ -23,7 +23,7 @@ _UNFIT = ("conll", "conllu")
 def read_records(path: Path | str, columns: Columns, used: Collection[str]) -> Iterator[Record]:
     """The records of a file: TSV, CSV, JSON lines, labelled lines, plain lines, or SQuAD's JSON.
 
-    Columns of a table without a header are named 1, 2, …; `text` and `text2` stand for the columns that hold the texts,
+    Columns of a table without a header are named 1, 2, …; `text` and `text2` mean the columns that hold the texts,
     unless there are such columns and no others were requested. SQuAD's questions have the columns question and context.
     used: the columns the prompt shows, which are not taken for the label unless that is requested.
 
@@ -67,7 +67,7 @@ class _Finder:
     def __init__(self, columns: Columns, used: Collection[str]) -> None:
         self.columns, self.used = columns, used
         self.names: tuple[str, ...] | None = None
-        self.texts: dict[str, int] = {}  # what `text` and `text2` stand for
+        self.texts: dict[str, int] = {}  # the columns that `text` and `text2` mean
         self.label: int | None = None
 
     def is_header(self, cells: Sequence[str]) -> bool:

@@ -29,7 +29,7 @@ _FEW_LETTERS = 4  # of a script, before a line counts as written in it
 def lenient_lines(path: Path | str, limit: int | None = None) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The lines of a text file, also of one that is not quite text, and what is odd about each one's bytes.
 
-    That is any of `bom`, `crlf` and `encoding` (bytes that are no UTF-8 become U+FFFD). limit: the most lines.
+    That is any of `bom`, `crlf` and `encoding` (bytes that are not UTF-8 become U+FFFD). limit: the most lines.
     Raises: NlpcliError for a file that is missing, binary, or compressed and damaged, and a line
     of more than 32 MiB.
     """
@@ -107,7 +107,7 @@ class Scan:
             yield block
 
     def add(self, block: Sequence[str], broken: Container[int] = ()) -> None:
-        """Adds some lines. broken: the numbers of those in which U+FFFD stands for bytes that are no text."""
+        """Adds some lines. broken: the numbers of those in which U+FFFD stands for bytes that are not text."""
         columns, before = self._columns, len(self)
         for number, line in enumerate(block, before + 1):
             self.alphabet.update(line)

@@ -96,7 +96,7 @@ class Run:
 
 
 def find_runs(paths: Sequence[Path], notify: Callable[[str], None]) -> list[Path]:
-    """The folders of runs among `paths`; a folder that is none stands for the runs directly below it.
+    """The folders of runs among `paths`; a folder that is not a run means the runs directly below it.
 
     Of no paths, the newest run under runs/, which `notify` reports.
     Raises: NlpcliError where there is none.
@@ -149,7 +149,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
 @reads_description
 def read_run(path: Path, name: str | None = None) -> Run:
-    """Raises: NlpcliError for a folder that is no run, or whose configuration can't be read."""
+    """Raises: NlpcliError for a folder that is not a run, or whose configuration can't be read."""
     path = Path(path)
     config = _with_defaults(load_yaml(path / CONFIG), RunConfig().model_dump())
     info = _yaml(path / DESCRIPTION)

@@ -91,7 +91,7 @@ class Report:
 def make_report(request: ReportRequest, *, notify: Callable[[str], None]) -> Report:
     """Reads the runs and measures what they left.
 
-    Raises: NlpcliError for folders that are no runs, unknown axes and metrics.
+    Raises: NlpcliError for folders that are not runs, unknown axes and metrics.
     """
     paths = find_runs(request.runs, notify)
     with described_by(paths[0] if len(paths) == 1 else "a folder of the runs"):

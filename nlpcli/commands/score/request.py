@@ -24,7 +24,7 @@ class ScoreRequest:
     {id: text} as hypotheses; `auto`: by the name of the reference (.conll, .conllu, .iob, .bio; .json is `squad`), else
     `lines`. resampling: how intervals are estimated; None for none. options: those of the metrics; each must belong to
     at least one of them, and goes to all that have it; `labels` as `chosen_labels` reads them.
-    texts: lines that are in memory, by the name that stands for a file.
+    texts: lines that are in memory, by the name used in place of a file.
     """
 
     hypotheses: tuple[str, ...] = (STDIN,)

@@ -115,7 +115,7 @@ class Files:
         return "squad" if suffix == ".json" else "lines"
 
     def read(self, needs: str, metric: str) -> Inputs:
-        """All files as items of this kind. Raises: NlpcliError for what is not there or does not fit together."""
+        """All files as items of this kind. Raises: NlpcliError for missing files or files that do not fit together."""
         format = self.format_for(needs)
         if needs not in HOLDING[format]:
             raise NlpcliError(
@@ -203,7 +203,7 @@ def _number(line: str, place: str) -> float:
 
 
 def _is_finite(line: str) -> bool:
-    """Whether a text that is no number is not even `nan`, `inf` or a number beyond the range of floats."""
+    """Whether a text that is not a number is not even `nan`, `inf` or a number beyond the range of floats."""
     try:
         return math.isfinite(float(line))
     except ValueError:

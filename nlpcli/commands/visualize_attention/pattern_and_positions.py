@@ -58,7 +58,7 @@ def position_matrix(
     """How positions 0 … length - 1 are encoded: (length, d_model), or (length, length) for relative positions.
 
     kind: a name of `POSITIONS`, for "transformer-xl" of distances 0 … length - 1; d_model: the width, for rotary that
-    of a head, of which pairs share an angle;
+    of a head, whose pairs share an angle;
     buckets, distance, causal: of relative positions, as in a model's settings.
     Raises: NlpcliError for a kind that isn't there and for sizes out of range.
     """

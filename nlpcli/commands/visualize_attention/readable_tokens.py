@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nlpcli.text.word_starts import WordStarts
 
 SPACE_MARK = "\u2581"
-_BROKEN = re.compile("[\udc80-\udcff]+")  # bytes that are no UTF-8, each as a surrogate
+_BROKEN = re.compile("[\udc80-\udcff]+")  # bytes that are not UTF-8, each as a surrogate
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _JOINERS = "\u200c\u200d"  # parts of words in Persian and Hindi, and of emoji
 

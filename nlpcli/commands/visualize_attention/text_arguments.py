@@ -18,7 +18,7 @@ from nlpcli.errors import NlpcliError
 
 @dataclass(frozen=True)
 class Texts:
-    """texts: () for the lines of standard input, of which a tab divides two texts. second: of a pair with the only
+    """texts: () for the lines of standard input, where a tab divides two texts. second: of a pair with the only
     text. target: of the only text; target_file: with a line for each text.
 
     Raises: NlpcliError for what excludes each other, and for a file that is not there.

@@ -40,7 +40,7 @@ class AlignmentRequest:
     """Which texts are aligned, with what, and how.
 
     target: a file with the translation of each line of `sources`; "-" is standard input, for one of them. model: None
-    stands for the newest run. reverse: a model that translates the other way, by whose weights the first one's are
+    means the newest run. reverse: a model that translates the other way, by whose weights the first one's are
     multiplied. method: `argmax` links every target word to the source word with the largest weight; the others combine
     this with the best target word of every source word, see `symmetrised`. None: argmax, or `DEFAULT_METHOD` with
     `reverse`. gradient: gradient times attention decides, not attention. layer: the decoder layer that is used,

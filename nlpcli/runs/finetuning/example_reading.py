@@ -46,7 +46,7 @@ def read_labelled(
 def unknown_labels(task: Task, examples: Sequence[Any]) -> list[UnknownLabel | None]:
     """For each example the problem with its label, None if the task has this label.
 
-    Raises: NlpcliError, naming the place, for what is no label of such a task, and where no label is known.
+    Raises: NlpcliError, naming the place, for anything that is not a label of such a task, and where no label is known.
     """
     from nlpcli.data.label_text import UnknownLabel
 

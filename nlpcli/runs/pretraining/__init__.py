@@ -41,8 +41,8 @@ def synonyms() -> dict[str, tuple[str, str | None]]:
 def parse(text: str) -> dict[str, float]:
     """`mlm`, `mlm+nsp` or `mlm=1+nsp=0.5`: each objective's weight in the sum.
 
-    Raises: NlpcliError for an unknown name, a name that comes twice, a weight that is no positive number, and one of an
-    objective that is alone.
+    Raises: NlpcliError for an unknown name, a name that comes twice, a weight that is not a positive number, and one
+    of a single objective.
     """
     weights: dict[str, float] = {}
     for part in text.split("+"):

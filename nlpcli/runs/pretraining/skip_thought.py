@@ -28,7 +28,7 @@ _PRESET = "skip-thought"
 
 
 def check(config: RunConfig, weights: Mapping[str, float]) -> None:
-    """Raises: NlpcliError for a model that is no recurrent encoder, or reads both ways."""
+    """Raises: NlpcliError for a model that is not a recurrent encoder, or reads both ways."""
     model, name = config.model, next(iter(weights))
     if not isinstance(model, RecurrentEncoderConfig):
         raise NlpcliError(

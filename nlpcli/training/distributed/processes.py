@@ -33,7 +33,7 @@ class PeerLost(RunFailed):
 
 
 class Processes:
-    """The group of `count` processes, of which this one has the number `rank`; alone where count is 1.
+    """The group of `count` processes; this one has the number `rank`; alone where count is 1.
 
     control: the group over which they agree on numbers in main memory.
     """
