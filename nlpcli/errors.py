@@ -118,7 +118,7 @@ def _rebuild(kind: type[NlpcliError], message: str, hint: str | None) -> NlpcliE
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
-    """The choice of which `name` may be a misspelling, or None if none is near enough.
+    """The choice that `name` may misspell, or None if none is near enough.
 
     Case, hyphens and the like don't count. Of the rest one character may be missing, too many, wrong or exchanged with
     its neighbor, two in a name of six or more; digits are not mistaken for others.

@@ -66,7 +66,7 @@ class BucketLayout:
 
     @property
     def width(self) -> int:
-        """Of the keys of a tile."""
+        """The number of keys of a tile."""
         return self.before + self.size + self.after
 
     def mask(self, number: int, tiles: slice, kind: torch.dtype) -> Tensor:

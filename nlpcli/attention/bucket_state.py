@@ -104,7 +104,7 @@ class BucketState:
         return self.sizes, self.positions, self.keys, self.values
 
     def _first_places(self, buckets: Tensor) -> Tensor:
-        """Of the buckets (rows, heads, rounds, n)."""
+        """The first place of each bucket (rows, heads, rounds, n)."""
         rounds, count = buckets.size(2), self._parts()[0].size(-1)
         return (torch.arange(rounds, device=buckets.device)[:, None] * count + buckets) * self.window
 

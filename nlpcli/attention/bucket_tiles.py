@@ -113,7 +113,7 @@ def _context(query: Tensor, key: Tensor, value: Tensor, *, layout: BucketLayout)
 
 
 def _gradients(saved: Sequence[Tensor], layout: BucketLayout) -> Sequence[Tensor]:
-    """Of the query, the key and the value. saved: these three, what `_context` gives, and the context's gradient."""
+    """The gradients of query, key and value. saved: these, the results of `_context`, and the context's gradient."""
     query, key, value, context, sums, gradient = saved
     parts = (query.size(-1), key.size(-1), value.size(-1))
     inputs = _with_zeros(query * _LOG2_E, key, value, gradient)

@@ -113,7 +113,7 @@ class GatedDeltaAttention(nn.Module):
         bias: ScoreBias | None = None,
         state: DeltaState | None = None,
     ) -> Tensor:
-        """Of a whole text; they may be negative, and need not sum to 1.
+        """The weights of a whole text; they may be negative, and need not sum to 1.
 
         Raises: ValueError for a state that has read something.
         """

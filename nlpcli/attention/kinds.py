@@ -288,7 +288,7 @@ _ABILITIES = {
 
 
 def check_attention(texts: Sequence[str], *, setting: str, needs: Sequence[str]) -> None:
-    """That the entries of `setting` can be read, and do what is needed of them: names of flags of `AttentionKind`.
+    """Checks that the entries of `setting` can be read and have the needed flags, names of `AttentionKind`.
 
     Raises: NlpcliError that names the entry, what it can't do, and kinds that can.
     """

@@ -145,7 +145,7 @@ class LinearAttention:
         bias: ScoreBias | None = None,
         state: RunningSums | None = None,
     ) -> Tensor:
-        """Of a whole text: sums don't keep the keys apart, so there are none after a state.
+        """The weights of a whole text: sums don't keep the keys apart, so there are none after a state.
 
         Raises: ValueError for a state that has read something.
         """

@@ -74,7 +74,7 @@ class AttentionMask:
         return replace(self, keys=keys)
 
     def cut(self, rows: Tensor, length: int) -> AttentionMask:
-        """The mask of some rows, of which only the first `length` positions are there."""
+        """The mask of some rows, for their first `length` positions alone."""
         keys, documents = (None if x is None else x[rows, :length] for x in (self.keys, self.documents))
         return AttentionMask(self.pattern, None if keys is None or bool(keys.all()) else keys, documents)
 

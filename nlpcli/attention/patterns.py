@@ -343,8 +343,8 @@ def split_causal(pattern: Pattern) -> tuple[bool, Pattern]:
 
 
 def split_by_remainder(pattern: Pattern) -> tuple[Pattern | None, Strided | Dilated] | None:
-    """Of "strided:S+rest" or "dilated:W:S+rest", causal or not, the rest, causal as well, and that part; None of other
-    patterns."""
+    """The rest of "strided:S+rest" or "dilated:W:S+rest", causal if the pattern is, and its strided or dilated part;
+    None for other patterns."""
     causal, rest = split_causal(pattern)
     parts = rest.parts if isinstance(rest, Either) else (rest,)
     found = [part for part in parts if isinstance(part, (Strided, Dilated))]

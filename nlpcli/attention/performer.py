@@ -21,7 +21,7 @@ from nlpcli.attention.linear import LinearAttention
 
 _SEED = 2021
 _LARGEST = 50.0
-"""Of exponents of keys, so that sums stay finite; reached by keys whose norm is about ten times the usual one."""
+"""The largest exponent of a key, so that sums stay finite; keys with about ten times the usual norm reach it."""
 
 
 class PerformerAttention(LinearAttention, nn.Module):

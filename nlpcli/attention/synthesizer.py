@@ -48,7 +48,7 @@ class Synthesizer(nn.Module):
         self.softmax = SoftmaxAttention(scale=False)
 
     def scores(self, query: Tensor, key: Tensor, places: slice, key_places: slice) -> Scores:
-        """Of the queries at the positions `places`, and the keys at `key_places`."""
+        """The scores of the queries at the positions `places` and the keys at `key_places`."""
         raise NotImplementedError
 
     def forward(

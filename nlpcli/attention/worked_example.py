@@ -20,7 +20,7 @@ D_KEY = 2
 MAX_TOKENS = 8
 """More columns of numbers don't fit into 80 columns of text."""
 MAX_CHARACTERS = 100
-"""Of a word; tokens are short, and each is printed several times."""
+"""The most characters of a word, because each is printed several times."""
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def _status_of(arguments: list[str]) -> int:
 
 
 def _let_first_process_talk() -> None:
-    """Of several processes that run a command together, the others write nothing but their errors."""
+    """Where several processes run a command together, only the first one writes more than errors."""
     from nlpcli.training.distributed.environment import process_count, process_rank
 
     if process_count() > 1:

@@ -52,7 +52,7 @@ RESULTS = "results"
 class Command(TyperCommand):
     """A command of the program.
 
-    exclusive: pairs of parameters of which one may be given, such as a positional argument and the option that means
+    exclusive: pairs of parameters that exclude each other, such as a positional argument and the option that means
     the same. needed: parameters by those of which one must be given (or be on) for them to have an effect.
     """
 

@@ -316,7 +316,7 @@ def _row(hits: int, hypothesis: int, reference: int) -> _Row:
 
 
 def _measurement(rows: np.ndarray) -> Measurement:
-    """Of the precision, recall and F1 of each summary, (summaries, 3)."""
+    """The measurement for the precision, recall and F1 of each summary, (summaries, 3)."""
     precision, recall, _ = (100 * rows.mean(axis=0)).tolist()
     values = shares(rows[:, 2])
     details = {"precision": precision, "recall": recall, "examples": len(rows)}

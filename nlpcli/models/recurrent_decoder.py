@@ -130,7 +130,7 @@ class RecurrentDecoder(nn.Module):
 
     @property
     def _attention(self) -> SourceAttention:
-        """Of a decoder that has one."""
+        """The attention of a decoder that has one."""
         assert self.cross_attention is not None
         return self.cross_attention
 

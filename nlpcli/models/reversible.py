@@ -94,7 +94,7 @@ def _again(
 
 @dataclass(frozen=True)
 class _Settings:
-    """Of automatic mixed precision."""
+    """The settings of automatic mixed precision."""
 
     device: str
     enabled: bool

@@ -20,7 +20,7 @@ from nlpcli.models.padded_batch import Rows
 from nlpcli.models.stack import Stack, norm_of
 
 HIDDEN_SHARE = 0.15
-"""Of the tokens, for which an encoder that is trained by masking predicts the vocabulary."""
+"""The share of the tokens that an encoder predicts in training with masks."""
 
 
 class WithVocabulary(Backbone):

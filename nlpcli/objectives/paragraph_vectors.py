@@ -103,14 +103,14 @@ class ParagraphInference:
         return self._sampler.batch(repeated[kept], steps[kept], rng, tokens=len(ids))
 
     def _gradients(self, vectors: Tensor, contexts: Tensor, mask: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
-        """Of the loss of each of n words by the vector (n, d_model) of its text."""
+        """The gradients of the loss of each of n words with respect to the vector of its text: (n, d_model)."""
         model = self.model
         assert model.output is not None  # an architecture with paragraphs has the matrix
         predictors = model.predictors(contexts, mask, vectors)
         errors = model.scores(predictors, targets)[:, 0].sigmoid()
         errors[:, 0] -= 1
         gradients = torch.einsum("nk,nkd->nd", errors * counted, model.output[targets])
-        if model.architecture == "pv-dm":  # the vector is one of those of which the mean is taken
+        if model.architecture == "pv-dm":  # the vector is a part of the mean
             gradients = gradients / (1 + mask.sum(dim=1, keepdim=True))
         return gradients
 

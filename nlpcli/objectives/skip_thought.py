@@ -70,8 +70,8 @@ class Sentences:
 
 @dataclass
 class NeighborBatch:
-    """source: sentences; by side (`SIDES`) the sentences on it: rows (k,), of which sentences; inputs, labels and mask
-    (k, n): what is read, what is predicted, and True where there is something to predict."""
+    """source: sentences; by side (`SIDES`) the sentences on it: rows (k,), the numbers of their sources;
+    inputs, labels and mask (k, n): what is read, what is predicted, and True where there is something to predict."""
 
     source: Rows
     sides: dict[str, tuple[Tensor, Tensor, Tensor, Tensor]]

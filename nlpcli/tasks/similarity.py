@@ -196,7 +196,7 @@ class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
         return self.objective != "multiple-negatives"  # which compares each example with all of the batch
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
-        """Of no examples if the dev set is not labeled as the training data."""
+        """The loss of a batch; it has no examples if the dev set is not labeled as the training data."""
         if batch.targets is None:
             nothing = torch.zeros((), device=batch.rows.ids.device)
             return Loss(nothing, nothing, 0)
@@ -214,7 +214,7 @@ class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
         return Loss(losses.sum(), losses.detach().sum(), batch.count)
 
     def outputs(self, model: nn.Module, batch: RowsBatch) -> list[tuple[Tensor, Tensor | None]]:
-        """Of each item its vectors (texts, width), and for softmax the labels' probabilities."""
+        """The vectors (texts, width) of each item, and for softmax the labels' probabilities."""
         vectors = model(batch.rows).float()
         parts = vectors.cpu().split(batch.counts)
         if self.objective != "softmax":

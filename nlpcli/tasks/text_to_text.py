@@ -98,7 +98,7 @@ class TextItem:
 
     @property
     def size(self) -> int:
-        """Of the longer side, end included, as batches are measured; of both in one stream."""
+        """The tokens of the longer side, end included, as batches are measured; those of both sides in one stream."""
         if self.in_stream:
             return len(self.source) + len(self.target)
         return max(len(self.source), len(self.target)) + 1

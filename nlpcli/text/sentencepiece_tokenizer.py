@@ -216,7 +216,7 @@ def _escape(text: str) -> str:
 
 
 def _origins(text: str) -> list[Span]:
-    """Of each character of the escaped text."""
+    """The span in `text` of each character of the escaped text."""
     return [(i, i + 1) for i, char in enumerate(text) for _ in range(2 if char in (SPACE_MARK, ESCAPE) else 1)]
 
 

@@ -83,7 +83,7 @@ def _backward(
 
 
 def _recurrent(read: Size, weights: Sequence[Size]) -> int:
-    """Of one pass over inputs (…, d_in): products with all matrices at every step."""
+    """The FLOPs of one pass over inputs (…, d_in): products with all matrices at every step."""
     return 2 * math.prod(read[:-1]) * sum(math.prod(weight) for weight in weights if len(weight) == 2)
 
 

@@ -54,7 +54,7 @@ class Forecast:
 
     @property
     def seconds(self) -> float | None:
-        """Of the whole run; evaluations count for the limit max_minutes, too."""
+        """The time of the whole run; evaluations count for the limit max_minutes, too."""
         if self.training_seconds is None or self.evaluation_seconds is None:
             return None
         return self.training_seconds + self.evaluation_seconds

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Of the CPU's generator, and of the one of `device` by its type."""
+    """The states of the CPU's generator and of that of `device`, by the types of the devices."""
     found = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         found["cuda"] = torch.cuda.get_rng_state(device)

@@ -77,7 +77,7 @@ def table(results: Results, *, width: int | None = None, intervals: bool = True)
 
 
 def _shortened(table: Table, excess: int) -> Table:
-    """With less of what was changed."""
+    """The table with shorter texts in its column "changes"."""
     if "changes" not in table.headings:
         return table
     at = table.headings.index("changes")

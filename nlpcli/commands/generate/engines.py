@@ -1,4 +1,4 @@
-"""What continues texts: a model of PyTorch with every search, or CTranslate2 with greedy search."""
+"""The engines that continue texts: a model of PyTorch with every search, or CTranslate2 with greedy search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a call of `nlpcli generate` asks for."""
+"""The request of a call of `nlpcli generate`."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def fetch(path: Path | str, numbers: Iterable[int]) -> dict[int, str]:
 
 
 def repeated(values: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the entries where `among` is True, those whose value stood before: their places, and where it stood first."""
+    """The entries, among those where `among` is True, that repeat a value: their places, and where it was first."""
     places = np.flatnonzero(among)
     _, first, group = np.unique(values[places], return_index=True, return_inverse=True)
     origin = first[group]

@@ -64,7 +64,7 @@ def _opened(path: Path) -> Any:
 
 
 def statistics(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """Of each tensor: name, shape, dtype, mean, std, min, max of its finite numbers, and how many are not finite."""
+    """For each tensor: name, shape, dtype, mean, std, min, max of its finite numbers, and how many are not finite."""
     import torch
 
     for path in paths:

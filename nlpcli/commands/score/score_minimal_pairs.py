@@ -143,7 +143,7 @@ class _Scorer(Protocol):
         ...
 
     def logprobs(self, pairs: Sequence[Encoded]) -> list[Sequence[float]]:
-        """Of each pair the log-probabilities of its sentences in nats."""
+        """The log-probabilities of each pair's sentences in nats."""
         ...
 
 

@@ -112,7 +112,7 @@ def _moved(tokens: Side, start: Side) -> Side:
 
 
 def _own_gradient_target(opened: OpenedModel, states: torch.Tensor, ids: torch.Tensor, tokens: Side) -> tuple[Any, str]:
-    """Of a model without a head: the log-probability of the tokens themselves, the special ones not counted."""
+    """For a model without a head: the log-probability of the tokens themselves, the special ones not counted."""
     if not opened.job.gradient:
         return None, ""
     model = opened.model
@@ -124,7 +124,7 @@ def _own_gradient_target(opened: OpenedModel, states: torch.Tensor, ids: torch.T
 
 
 def head_gradient_target(opened: OpenedModel, output: torch.Tensor, words: Sequence[int]) -> tuple[Any, str]:
-    """Of what a head gives: the logit of the predicted or chosen label, a score, or the logits of all predictions.
+    """For the output of a head: the logit of the predicted or chosen label, a score, or the logits of all predictions.
 
     words: the places of tokens that are not special.
     """
