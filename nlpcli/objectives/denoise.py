@@ -206,7 +206,7 @@ class Denoising:
         return self._disturbed(self.dev.read(index), np.random.default_rng([_EVALUATION_SEED, int(index)]))
 
     def held_out(self, count: int) -> Iterator[Sample]:
-        """Held-out texts, spread evenly, disturbed as `evaluate` disturbs them; without ends."""
+        """Dev texts at even intervals, disturbed as `evaluate` disturbs them; without ends."""
         assert self.dev is not None
         texts = np.sort(np.concatenate(self.dev.in_order()))
         for number in evenly_spaced(len(texts), count):

@@ -234,7 +234,7 @@ class EncoderPretraining:
         return int(labels.mean() > 0.5)
 
     def guesses(self, model: Encoder, device: torch.device, count: int) -> Iterator[Guess]:
-        """Held-out examples, spread evenly, and what the model makes of them; the same every time."""
+        """Dev examples at even intervals with the model's predictions; the same every time."""
         assert self.dev is not None
         rows = [(item, row) for item in self._held_out for row in range(len(item.numbers))]
         for number in evenly_spaced(len(rows), count):

@@ -204,7 +204,7 @@ class PermutationLanguageModelling:
         return int(counts.argmax())
 
     def guesses(self, model: XLNet, device: torch.device, count: int) -> Iterator[Guess]:
-        """Held-out windows, spread evenly and read without memory, and what the model makes of them."""
+        """Dev windows at even intervals, read without memory, with the model's predictions."""
         assert self.dev is not None
         length = min(self.context, len(self.dev))
         special = self.symbols.special

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GenerateRequest:
-    """With what to continue texts, and how.
+    """The model, the prompts and the settings of a generation.
 
     `model` None stands for the newest run; `greedy` takes the most probable token each time, otherwise tokens are
     sampled; `stop` are texts that end a continuation, which then ends before them; `rows` continuations are written at
