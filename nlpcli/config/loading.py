@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -65,6 +66,7 @@ _NUMBERS = {
 }
 
 _MOST_BYTES = 32 * 2**20  # of a file in YAML; a configuration has some thousand
+_MOST_KEPT = 2**14  # characters of a text whose value is kept
 _MOST_ALIASED = 100_000  # values and characters that the aliases of a text stand for
 _DEEPEST = 64
 _LARGEST = 1024  # bits of a number, as many as a double can reach
@@ -138,6 +140,10 @@ _Loader.yaml_constructors = {
 
 def _from_yaml(text: str) -> Any:
     """The value of a text in YAML. Raises: yaml.YAMLError, ValueError."""
+    return copy.deepcopy(_parsed_before(text)) if len(text) <= _MOST_KEPT else _parsed(text)
+
+
+def _parsed(text: str) -> Any:
     try:
         loader = _Loader(text)
         try:
@@ -146,6 +152,9 @@ def _from_yaml(text: str) -> Any:
             loader.dispose()
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+_parsed_before = lru_cache(maxsize=64)(_parsed)  # a preset is read many times, and each time takes some milliseconds
 
 
 def load_yaml(path: Path, *, pipe: bool = False) -> dict[str, Any]:

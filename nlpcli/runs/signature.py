@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,16 @@ _SECTIONS = ("tokenizer", "data", "noise", "training", "examples", "head", "tuni
 def versions() -> dict[str, str]:
     """Python, this program and the libraries that are installed, with their versions."""
     found = {"python": platform.python_version(), "nlpcli": __version__}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # an optional one
-            continue
-    return found
+    return found | {name: version for name in LIBRARIES if (version := _installed_version(name)) is not None}
+
+
+@cache
+def _installed_version(name: str) -> str | None:
+    """None where the library, an optional one, is not installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def provenance(config: RunConfig, *, data: str, parameters: int, precision: str, init: str | None) -> dict[str, Any]:

@@ -26,6 +26,12 @@ def test_a_file_is_a_mapping_and_an_empty_one_an_empty_mapping(tmp_path):
     assert read(tmp_path, b"\xef\xbb\xbfa: gr\xc3\xbcn\r\n") == {"a": "grün"}
 
 
+def test_a_value_that_is_changed_after_reading_is_read_again_as_it_stands(tmp_path):
+    first = read(tmp_path, "a: {b: [1]}\n")
+    first["a"]["b"] = 2
+    assert read(tmp_path, "a: {b: [1]}\n") == {"a": {"b": [1]}}
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
