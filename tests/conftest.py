@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -24,6 +25,14 @@ for name in ("NLPCLI_TRACEBACK", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "C
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("nlpcli", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("nlpcli")
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests live to the end. Otherwise each training of a test would search them for garbage."""
+    gc.collect()
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    gc.get_freeze_count = lambda: frozen  # counting a million objects takes a while, and each training asks
 
 
 @pytest.fixture(autouse=True)

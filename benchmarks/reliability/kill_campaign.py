@@ -15,6 +15,7 @@ the log without times and speeds, and leftovers. Exit status 1: something differ
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
 import os
@@ -360,11 +361,14 @@ def campaign(case: str, kills: int, root: Path, rng: random.Random) -> Iterator[
 def load_libraries(root: Path) -> None:
     """Loads what a process needs, before others are forked from this one; nothing is computed, so it has no threads."""
     folder = prepare_folder(root)
+    for name in ("torch._dynamo", "nlpcli.runs.train"):  # most of it
+        importlib.import_module(name)
     for case in ("clm", "classify"):  # the processes themselves say what they load
         run_child([*CASES[case], f"--out={case}"], folder, prepare=lambda: write_modules(folder / "modules"))
         for name in (folder / "modules").read_text().split():
             with suppress(Exception):
                 importlib.import_module(name)
+    gc.freeze()  # or each training would search all modules for garbage
 
 
 def write_modules(path: Path) -> None:

@@ -94,9 +94,10 @@ class Trainer:
             self.progress.data = self.checkpoints.data
             state.start_clock()
             self.observer.started(self.progress, state.share())
-            gc.collect()
-            gc.freeze()  # what is alive now lives to the end; scanning it again can cost hundreds of milliseconds
-            stack.callback(gc.unfreeze)
+            if gc.get_freeze_count() == 0:  # else the caller has done it
+                gc.collect()
+                gc.freeze()  # what is alive now lives to the end; scanning it again can cost hundreds of milliseconds
+                stack.callback(gc.unfreeze)
             try:
                 reason, kept = self._work()
                 self.processes.wait()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -39,6 +41,16 @@ def test_the_same_seed_gives_the_same_weights(run_clm):
     other, _ = run_clm("other", None, "training.seed=2")
     assert same(weights(first), weights(second))
     assert not same(weights(first), weights(other))
+
+
+@pytest.mark.parametrize("frozen", [0, 1000])
+def test_objects_that_the_caller_has_frozen_stay_frozen_and_others_do_not(run_clm, monkeypatch, frozen):
+    calls = []
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: frozen)
+    for name in ("freeze", "unfreeze"):
+        monkeypatch.setattr(gc, name, partial(calls.append, name))
+    run_clm("run", None, "training.max_steps=2")
+    assert calls == ([] if frozen else ["freeze", "unfreeze"])
 
 
 @pytest.mark.parametrize(
