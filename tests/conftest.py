@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from hypothesis import settings
 
 import nlpcli
+
+COMMAND_SERVER = Path(__file__).parent / "shared" / "command_server.py"
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
@@ -54,9 +57,24 @@ def denormals_kept() -> Iterator[None]:
     keep()
 
 
-@pytest.fixture
-def environment() -> dict[str, str]:
-    """What a child process needs to be this same program, whether installed or not."""
+def _environment() -> dict[str, str]:
     root = Path(nlpcli.__file__).resolve().parents[1]
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """What a child process needs to be this same program, whether installed or not."""
+    return _environment()
+
+
+@pytest.fixture(scope="session")
+def served_command(tmp_path_factory) -> Iterator[list[str]]:
+    """The words that call `nlpcli` in a new process of a server that has imported everything: `command_server.py`."""
+    path = tmp_path_factory.mktemp("server") / "socket"
+    server = [sys.executable, str(COMMAND_SERVER), "serve", str(path)]
+    with subprocess.Popen(server, stdout=subprocess.PIPE, text=True, env=_environment()) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        yield [sys.executable, "-S", "-E", str(COMMAND_SERVER), "call", str(path)]
+        process.terminate()

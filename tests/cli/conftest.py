@@ -15,14 +15,14 @@ def nlpcli_command() -> list[str]:
     return [sys.executable, "-m", "nlpcli"]
 
 
-@pytest.fixture
-def run(nlpcli_command, environment, tmp_path) -> Callable[..., subprocess.CompletedProcess]:
-    """`run("score", "--metric", "bleu", stdin="...")` in an empty folder; stdin, stdout and stderr are text (UTF-8)."""
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
-    def call(*arguments: object, stdin: str | bytes = "", cwd: Path = tmp_path, **variables: str):
+
+def _runner(command: list[str], environment: dict[str, str], folder: Path) -> Run:
+    def call(*arguments: object, stdin: str | bytes = "", cwd: Path = folder, **variables: str):
         data = stdin.encode("utf-8") if isinstance(stdin, str) else stdin
         done = subprocess.run(
-            [*nlpcli_command, *map(str, arguments)],
+            [*command, *map(str, arguments)],
             input=data,
             capture_output=True,
             cwd=cwd,
@@ -34,3 +34,15 @@ def run(nlpcli_command, environment, tmp_path) -> Callable[..., subprocess.Compl
         return done
 
     return call
+
+
+@pytest.fixture
+def run(served_command, environment, tmp_path) -> Run:
+    """`run("score", "--metric", "bleu", stdin="...")` in an empty folder; stdin, stdout and stderr are text (UTF-8)."""
+    return _runner(served_command, environment, tmp_path)
+
+
+@pytest.fixture
+def run_python(nlpcli_command, environment, tmp_path) -> Run:
+    """The same, in a Python that is started for the call: for what it imports, and for how it starts and ends."""
+    return _runner(nlpcli_command, environment, tmp_path)

@@ -35,6 +35,11 @@ sys.exit(main())
 
 
 @pytest.fixture
+def run(run_python):
+    return run_python
+
+
+@pytest.fixture
 def act(monkeypatch):
     """Runs a function as the body of a command, in this process, and returns the exit status."""
 

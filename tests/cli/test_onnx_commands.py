@@ -54,13 +54,15 @@ def vectors(done):
     return np.array([json.loads(line)["vector"] for line in done.stdout.splitlines()])
 
 
-def test_a_graph_is_made_once_without_network_or_noise_and_gives_the_same_vectors(run, model, environment, tmp_path):
+def test_a_graph_is_made_once_without_network_or_noise_and_gives_the_same_vectors(
+    run, run_python, model, environment, tmp_path
+):
     (tmp_path / "sitecustomize.py").write_text(OFFLINE)
     shutil.copytree(model, tmp_path / "run")
     text = "\n".join(LINES) + "\n"
     expected = run("embed", "-m", "run", stdin=text)
     path = {"PYTHONPATH": os.pathsep.join((str(tmp_path), environment["PYTHONPATH"]))}
-    first = run("embed", "-m", "run", "--engine", "onnx", stdin=text, **path)
+    first = run_python("embed", "-m", "run", "--engine", "onnx", stdin=text, **path)
     np.testing.assert_allclose(vectors(first), vectors(expected), atol=1e-4)
     assert first.stderr == expected.stderr  # nothing asked for the network, warned or logged
     (kept,) = (tmp_path / "run" / "onnx-cache").iterdir()

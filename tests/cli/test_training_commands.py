@@ -686,10 +686,10 @@ def test_a_tokenizer_that_is_not_the_models_own_is_refused(call, pairs):
     assert status == 2 and out == "" and "the model was trained with another tokenizer" in err
 
 
-def test_real_processes_refuse_in_the_same_words(run, pairs):
+def test_real_processes_refuse_in_the_same_words(run_python, pairs):
     make_bad_files(pairs)
     for name in ("missing file", "invalid UTF-8", "unknown key by --set"):
         arguments, message, _ = BAD_CALLS[name]
-        done = run(*arguments, cwd=pairs)
+        done = run_python(*arguments, cwd=pairs)
         assert done.returncode == 2 and done.stdout == "" and message in done.stderr
         assert len(done.stderr.strip().splitlines()) <= 5

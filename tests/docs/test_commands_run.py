@@ -1,5 +1,5 @@
 """Every command line and every line of Python in README and docs runs as it stands, page by page, with short trainings
-and short test files.
+and the first lines of the sample data.
 
 A line that ends in `# your files` names files that only a reader has; it is parsed by `test_documentation.py`, not run.
 """
@@ -10,12 +10,13 @@ import gzip
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_server import SHORTENED
 
 import nlpcli
 
@@ -24,6 +25,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PLACEHOLDER = "# your files"
 _COMMAND = re.compile(r"(?:nlpcli|echo|cat|zcat|printf|head) ")
 _LINES = 40  # that a dev or test file keeps
+_TRAINING_LINES = 1500
 
 
 def shell_lines(page: Path) -> list[str]:
@@ -53,54 +55,51 @@ def to_run(page: Path) -> list[str]:
     return [line for line in shell_lines(page) if not line.endswith(PLACEHOLDER) and "COMMAND" not in line]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Path]:
-    """The socket of a running command server."""
-    path = tmp_path_factory.mktemp("server") / "socket"
-    command = [sys.executable, str(Path(__file__).with_name("command_server.py")), str(path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
-        yield path
-        process.terminate()
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory) -> Path:
+    """The sample data, of every file its first lines."""
+    folder = tmp_path_factory.mktemp("shortened") / "sample_data"
+    for source in (ROOT / "sample_data").rglob("*"):
+        if source.is_file():
+            target = folder / source.relative_to(ROOT / "sample_data")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with (gzip.open if source.suffix == ".gz" else open)(target, "wt", encoding="utf-8") as file:
+                file.write(shortened(source))
+    return folder
 
 
 @pytest.fixture
-def project(tmp_path, server) -> Path:
-    """A folder like the checkout, with short dev and test files, and `nlpcli` on the PATH."""
+def project(tmp_path, samples, served_command) -> Path:
+    """A folder like the checkout, with short sample data, and `nlpcli` on the PATH."""
     binary = tmp_path / "bin" / "nlpcli"
     binary.parent.mkdir()
-    client = Path(__file__).with_name("command_server.py")
-    binary.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "{client}" "{server}" "$@"\n')
+    binary.write_text(f'#!/bin/sh\nexec {shlex.join(served_command)} "$@"\n')
     binary.chmod(0o755)
     folder = tmp_path / "project"
-    for source in (ROOT / "sample_data").rglob("*"):
-        if source.is_file():
-            target = folder / source.relative_to(ROOT)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.name.startswith(("dev.", "test.")):
-                target.write_text(shortened(source), encoding="utf-8")
-            else:
-                target.symlink_to(source)
-    for name in ("benchmarks", "docs"):
-        (folder / name).symlink_to(ROOT / name)
+    folder.mkdir()
+    for source in (samples, ROOT / "benchmarks", ROOT / "docs"):
+        (folder / source.name).symlink_to(source)
     return folder
 
 
 def shortened(path: Path) -> str:
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".json":
+    """The start of a file: little to measure on, and enough to train a tokenizer on."""
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+        text = file.read()
+    count = _LINES if path.name.startswith(("dev.", "test.")) else _TRAINING_LINES
+    if ".json" in path.suffixes:
         data = json.loads(text)
-        data["data"] = data["data"][:_LINES]
+        data["data"] = data["data"][:count]
         return json.dumps(data)
-    if path.suffix == ".conll":
-        return "\n\n".join(text.split("\n\n")[:_LINES]) + "\n"
-    return "".join(text.splitlines(keepends=True)[:_LINES])
+    if ".conll" in path.suffixes:
+        return "\n\n".join(text.split("\n\n")[:count]) + "\n"
+    return "".join(text.splitlines(keepends=True)[:count])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_commands_of_a_page_run_in_their_order(page, project, tmp_path):
-    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "COLUMNS": "80"}
+def test_the_commands_of_a_page_run_in_their_order(page, project, samples, tmp_path):
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "COLUMNS": "80", SHORTENED: str(samples)}
     for name, text in written_files(page).items():
         (project / name).write_text(text, encoding="utf-8")
     failed = []
