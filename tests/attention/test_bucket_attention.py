@@ -17,10 +17,10 @@ from nlpcli.attention.patterns import Causal, Full, Window
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-    """Several tiles in a bucket, and several pieces of a text, at a dozen tokens."""
+    """Several tiles in a bucket, and several chunks of a text, at a dozen tokens."""
     for name, value in (("_SMALLEST", 2), ("_LARGEST", 4), ("_ALIGNED", 1)):
         monkeypatch.setattr(bucket_layout, name, value)
-    monkeypatch.setattr(bucket_tiles, "_PIECE", 64)
+    monkeypatch.setattr(bucket_tiles, "_MOST_SCORES", 64)
     monkeypatch.setattr(bucket_tiles, "_POSITIONS", 60)
 
 
@@ -147,7 +147,7 @@ def test_texts_of_many_steps_and_long_steps_are_read_as_in_one():
 def test_later_tokens_change_no_bit_of_earlier_contexts(monkeypatch, kind, sizes):
     for name, value in zip(("_SMALLEST", "_LARGEST", "_ALIGNED"), sizes, strict=True):
         monkeypatch.setattr(bucket_layout, name, value)
-    monkeypatch.setattr(bucket_tiles, "_PIECE", 1 << 14)
+    monkeypatch.setattr(bucket_tiles, "_MOST_SCORES", 1 << 14)
     core, mask = LSHAttention(6, 3, 20), AttentionMask(Causal())
     leaves = inputs(2, 3, 500, d_value=6, kind=kind)
     whole = core.forward(*leaves, mask)

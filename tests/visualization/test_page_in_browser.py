@@ -315,6 +315,7 @@ def test_512_tokens_are_drawn_where_they_are_looked_at(open_page):
     first = opened.picture("#wires-canvas")
     height = opened.page.evaluate("document.getElementById('wires-canvas').height")
     assert height < 4000
+    opened.page.wait_for_function("document.documentElement.scrollHeight > 9000")  # the page is laid out
     opened.page.evaluate("window.scrollTo(0, 8000)")
     opened.page.wait_for_function("parseFloat(document.getElementById('wires-canvas').style.top) > 5000")
     assert opened.picture("#wires-canvas") != first
