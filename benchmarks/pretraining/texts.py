@@ -1,8 +1,8 @@
-"""Text to pretrain small encoders and decoders on, from the training parts of well-known sets, as documents.
+"""Text to pretrain small encoders and decoders on, from well-known sets, as documents.
 
     python benchmarks/pretraining/texts.py DATA en > english.txt      # 6.5 million words
-    python benchmarks/pretraining/texts.py DATA ru > russian.txt      # 0.4 million words
-    python benchmarks/pretraining/texts.py DATA zh > chinese.txt      # 1.6 million characters
+    python benchmarks/pretraining/texts.py DATA ru > russian.txt      # 0.3 million words
+    python benchmarks/pretraining/texts.py DATA zh > chinese.txt      # 1.2 million characters
 
 DATA has a folder for each set, with its files as they are published (`.gz` or not). One paragraph or sentence a line,
 a blank line between documents; tokenized texts are detokenized roughly. No development or test text of a task that
