@@ -22,7 +22,7 @@ from nlpcli.data.readers import (
     find_files,
     no_text,
     read_lines,
-    read_pieces,
+    read_parts,
     split_lines,
 )
 from nlpcli.errors import NlpcliError, unknown
@@ -152,7 +152,7 @@ def _training_lines(files: Sequence[str], source: TextSource, on_line: Callable[
     found = find_files(files)
     count = 0
     for path in found:
-        for text, _ in read_pieces(path, source):
+        for text, _ in read_parts(path, source):
             for line in split_lines(text):
                 if not blank(line):
                     count += 1

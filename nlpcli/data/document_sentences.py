@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nlpcli.data.readers import PIECE_CHARACTERS, Piece
+from nlpcli.data.readers import PART_CHARACTERS, TextPart
 from nlpcli.data.shard_set import ShardSet
 from nlpcli.errors import NlpcliError
 from nlpcli.text.sentence_splitting import sentence_spans
@@ -24,20 +24,20 @@ DOCUMENT_END = ("", True)
 _UNITS_AT_A_TIME = 1 << 20
 
 
-def sentence_units(chunks: Iterable[Piece], how: str, *, space: str = "") -> Iterator[Piece]:
+def sentence_units(chunks: Iterable[TextPart], how: str, *, space: str = "") -> Iterator[TextPart]:
     """The sentences of documents that come in chunks, each a unit of its own, and `DOCUMENT_END` after each document.
 
     how: `lines`: each line of a document is a sentence. `split`: lines are cut by `split_sentences`.
     space: put before each sentence that had white space before it, but not before the first of a document.
     Sentences come without any other white space around them; blank ones, and documents without any, are left out. A
-    line of more than `PIECE_CHARACTERS` may be cut where its document was.
+    line of more than `PART_CHARACTERS` may be cut where its document was.
     """
     spans = sentence_spans if how == "split" else _line_spans
     rest, found = "", False
     for text, ends in chunks:
         text = rest + text
         complete = len(text) if ends else text.rfind("\n") + 1
-        if not complete and len(text) > PIECE_CHARACTERS:
+        if not complete and len(text) > PART_CHARACTERS:
             complete = len(text)
         text, rest = text[:complete], text[complete:]
         for start, stop in spans(text):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from nlpcli.config.temporary_files import scratch_folder
-from nlpcli.data.readers import PieceBlock
+from nlpcli.data.readers import TextBlock
 from nlpcli.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ Empty = Literal["none", "all", "marks"]
 """Which documents without tokens are kept; `marks` are those that have no text either."""
 
 _CHUNK_CHARACTERS = 1 << 18
-_CHUNK_PIECES = 1 << 13
+_CHUNK_PARTS = 1 << 13
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
@@ -46,10 +46,10 @@ def token_dtype(vocab_size: int) -> np.dtype:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A run of consecutive pieces as ids.
+    """A run of consecutive parts as ids.
 
-    ids: (tokens,), all pieces one after another. lengths: (pieces,), tokens of each. sizes: (pieces, 2), UTF-8 bytes
-    and white-space separated words of each. ends: (pieces,), whether a document ends with the piece.
+    ids: (tokens,), all parts one after another. lengths: (parts,), tokens of each. sizes: (parts, 2), UTF-8 bytes
+    and white-space separated words of each. ends: (parts,), whether a document ends with the part.
     """
 
     ids: np.ndarray
@@ -58,9 +58,9 @@ class Encoded:
     ends: np.ndarray
 
 
-def encode_pieces(pieces: PieceBlock, tokenizer: Tokenizer) -> Encoded:
-    """Encodes consecutive pieces; each is encoded on its own."""
-    texts, ends = pieces
+def encode_parts(parts: TextBlock, tokenizer: Tokenizer) -> Encoded:
+    """Encodes consecutive parts; each is encoded on its own."""
+    texts, ends = parts
     with _no_collection():
         ids = tokenizer.encode(texts)
         lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(texts))
@@ -105,8 +105,8 @@ def _sizes(texts: list[str]) -> np.ndarray:
     return np.column_stack([size, np.add.reduceat(starts_word, begins, dtype=np.int64)])
 
 
-def encode_all(blocks: Iterable[PieceBlock], tokenizer: Tokenizer, *, workers: int) -> Generator[Encoded, None, None]:
-    """Encodes a stream of pieces, in order, in this process (`workers` 1) or in a pool of fresh ones.
+def encode_all(blocks: Iterable[TextBlock], tokenizer: Tokenizer, *, workers: int) -> Generator[Encoded, None, None]:
+    """Encodes a stream of parts, in order, in this process (`workers` 1) or in a pool of fresh ones.
 
     The workers are spawned, not forked: a fork of a process that runs threads (PyTorch's, say) can hang. They ignore
     Ctrl-C; the parent answers it. Only a few chunks per worker are under way at a time, whatever the corpus' size.
@@ -115,7 +115,7 @@ def encode_all(blocks: Iterable[PieceBlock], tokenizer: Tokenizer, *, workers: i
     """
     chunks = _chunks(blocks)
     if workers <= 1:
-        yield from (encode_pieces(chunk, tokenizer) for chunk in chunks)
+        yield from (encode_parts(chunk, tokenizer) for chunk in chunks)
         return
     with scratch_folder("nlpcli-tokenizer") as folder, _pool(workers) as pool:
         directory = Path(folder, "tokenizer")
@@ -162,8 +162,8 @@ def _worker_tokenizer(directory: str) -> Tokenizer:
     return load_tokenizer(Path(directory))
 
 
-def _encode_in_worker(pieces: PieceBlock, *, directory: str) -> Encoded:
-    return encode_pieces(pieces, _worker_tokenizer(directory))
+def _encode_in_worker(parts: TextBlock, *, directory: str) -> Encoded:
+    return encode_parts(parts, _worker_tokenizer(directory))
 
 
 def _in_order(calls: Iterator[Callable[[], Future[Encoded]]], *, ahead: int) -> Iterator[Encoded]:
@@ -176,7 +176,7 @@ def _in_order(calls: Iterator[Callable[[], Future[Encoded]]], *, ahead: int) -> 
         yield waiting.popleft().result()
 
 
-def _chunks(blocks: Iterable[PieceBlock]) -> Iterator[PieceBlock]:
+def _chunks(blocks: Iterable[TextBlock]) -> Iterator[TextBlock]:
     texts: list[str] = []
     ends: list[bool] = []
     characters = 0
@@ -184,7 +184,7 @@ def _chunks(blocks: Iterable[PieceBlock]) -> Iterator[PieceBlock]:
         texts += more_texts
         ends += more_ends
         characters += sum(map(len, more_texts))
-        if characters >= _CHUNK_CHARACTERS or len(texts) >= _CHUNK_PIECES:
+        if characters >= _CHUNK_CHARACTERS or len(texts) >= _CHUNK_PARTS:
             yield texts, ends
             texts, ends, characters = [], [], 0
     if texts:
@@ -212,9 +212,9 @@ class ShardWriter:
         self._sizes.write(self.totals[1:].astype(TABLE_DTYPE))
 
     def add(self, encoded: Encoded) -> None:
-        """Appends pieces; documents without any token are left out unless `keep_empty` says otherwise."""
+        """Appends parts; documents without any token are left out unless `keep_empty` says otherwise."""
         self._write_tokens(encoded.ids)
-        counts = np.column_stack([encoded.lengths, encoded.sizes])  # (pieces, 3)
+        counts = np.column_stack([encoded.lengths, encoded.sizes])  # (parts, 3)
         up_to = self._begun + np.cumsum(counts, axis=0)
         at_ends = up_to[encoded.ends]
         self._begun = up_to[-1] - (at_ends[-1] if len(at_ends) else 0)

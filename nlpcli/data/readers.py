@@ -31,16 +31,16 @@ from nlpcli.data.open_text import (
 from nlpcli.errors import NlpcliError, unknown
 
 FORMATS = ("auto", "lines", "paragraphs", "file", "jsonl", "tsv")
-PIECE_CHARACTERS = 1 << 18
-"""A document longer than this is handed on in pieces, cut at ends of lines, so that its length needs no memory."""
+PART_CHARACTERS = 1 << 18
+"""A document longer than this is handed on in parts, cut at ends of lines, so that its length needs no memory."""
 
 _LOOK_AHEAD_LINES = 2000
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".tsv": "tsv"}
 
-Piece = tuple[str, bool]
+TextPart = tuple[str, bool]
 """A stretch of a document, and whether the document ends with it."""
-PieceBlock = tuple[list[str], list[bool]]
-"""Consecutive pieces: their texts, and of each whether its document ends with it."""
+TextBlock = tuple[list[str], list[bool]]
+"""Consecutive parts: their texts, and of each whether its document ends with it."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def read_documents(
     empty = True
     for path in files:
         parts: list[str] = []
-        for text, ends in read_pieces(path, source):
+        for text, ends in read_parts(path, source):
             parts.append(text)
             if not ends:
                 continue
@@ -227,8 +227,8 @@ def blank(text: str) -> bool:
     return not text or text.isspace()
 
 
-def read_pieces(path: Path | str, source: TextSource, *, keep_empty: bool = False) -> Iterator[Piece]:
-    """The documents of one file in pieces of bounded length.
+def read_parts(path: Path | str, source: TextSource, *, keep_empty: bool = False) -> Iterator[TextPart]:
+    """The documents of one file in parts of bounded length.
 
     keep_empty: give an empty document for each blank line of `lines`, so that documents and lines are aligned.
     """
@@ -236,8 +236,8 @@ def read_pieces(path: Path | str, source: TextSource, *, keep_empty: bool = Fals
         yield from zip(texts, ends, strict=True)
 
 
-def read_blocks(path: Path | str, source: TextSource, *, keep_empty: bool = False) -> Iterator[PieceBlock]:
-    """The same pieces, many at a time where a document is a line: a step of a generator for each costs more than all
+def read_blocks(path: Path | str, source: TextSource, *, keep_empty: bool = False) -> Iterator[TextBlock]:
+    """The same parts, many at a time where a document is a line: a step of a generator for each costs more than all
     that is done to it here."""
     with open_bytes(path) as stream:
         if source.format == "file":
@@ -257,22 +257,22 @@ def read_blocks(path: Path | str, source: TextSource, *, keep_empty: bool = Fals
         if format == "paragraphs":
             yield from _one_by_one(_paragraphs(lines))
         elif format == "jsonl":
-            yield from _one_by_one(_in_pieces(_json_lines(lines, path, source.field)))
+            yield from _one_by_one(_in_parts(_json_lines(lines, path, source.field)))
         elif format == "tsv":
-            yield from _one_by_one(_in_pieces(_column(lines, path, source.column)))
+            yield from _one_by_one(_in_parts(_column(lines, path, source.column)))
         else:
             yield from _documents_of_lines(blocks, keep_empty=keep_empty)
 
 
-def _one_by_one(pieces: Iterable[Piece]) -> Iterator[PieceBlock]:
-    return (([text], [ends]) for text, ends in pieces)
+def _one_by_one(parts: Iterable[TextPart]) -> Iterator[TextBlock]:
+    return (([text], [ends]) for text, ends in parts)
 
 
-def _documents_of_lines(blocks: Iterable[list[str]], *, keep_empty: bool) -> Iterator[PieceBlock]:
+def _documents_of_lines(blocks: Iterable[list[str]], *, keep_empty: bool) -> Iterator[TextBlock]:
     for block in blocks:
         texts = block if keep_empty else [line for line in block if line and not line.isspace()]
-        if max(map(len, texts), default=0) > PIECE_CHARACTERS:
-            yield from _one_by_one(_in_pieces(texts))
+        if max(map(len, texts), default=0) > PART_CHARACTERS:
+            yield from _one_by_one(_in_parts(texts))
         else:
             yield texts, [True] * len(texts)
 
@@ -332,7 +332,7 @@ def _not_utf8(path: Path | str, number: int, raw: bytes, start: int) -> NlpcliEr
     )
 
 
-def _paragraphs(lines: Iterable[str]) -> Iterator[Piece]:
+def _paragraphs(lines: Iterable[str]) -> Iterator[TextPart]:
     held: list[str] = []
     length = 0
     started = False
@@ -342,7 +342,7 @@ def _paragraphs(lines: Iterable[str]) -> Iterator[Piece]:
                 yield "\n".join(held), True
             held, length, started = [], 0, False
             continue
-        if length > PIECE_CHARACTERS:
+        if length > PART_CHARACTERS:
             yield "\n".join(held) + "\n", False
             held, length = [], 0
         held.append(line)
@@ -352,12 +352,12 @@ def _paragraphs(lines: Iterable[str]) -> Iterator[Piece]:
         yield "\n".join(held), True
 
 
-def _whole(stream: io.BufferedIOBase, path: Path | str) -> Iterator[Piece]:
+def _whole(stream: io.BufferedIOBase, path: Path | str) -> Iterator[TextPart]:
     """Every character of a file: cut after the last line end of a block, or the last space, or else anywhere."""
     decode = codecs.getincrementaldecoder("utf-8")("strict").decode
     rest, line, first = "", 1, True
     while True:
-        block = stream.read(PIECE_CHARACTERS)
+        block = stream.read(PART_CHARACTERS)
         if first:
             check_text(path, block)
         try:
@@ -369,7 +369,7 @@ def _whole(stream: io.BufferedIOBase, path: Path | str) -> Iterator[Piece]:
         rest += text
         if not block:
             break
-        if len(rest) >= PIECE_CHARACTERS:
+        if len(rest) >= PART_CHARACTERS:
             cut = rest.rfind("\n") + 1 or rest.rfind(" ") + 1 or len(rest)
             line += rest.count("\n", 0, cut)
             yield rest[:cut], False
@@ -384,12 +384,12 @@ def _not_utf8_in_block(path: Path | str, error: UnicodeDecodeError, rest: str, l
     return _not_utf8(path, number, raw + error.object[error.start : error.start + 1], len(raw))
 
 
-def _in_pieces(documents: Iterable[str]) -> Iterator[Piece]:
+def _in_parts(documents: Iterable[str]) -> Iterator[TextPart]:
     """Documents that are whole in memory, cut after the last space within reach, or else anywhere."""
     for text in documents:
         start = 0
-        while len(text) - start > PIECE_CHARACTERS:
-            end = text.rfind(" ", start, start + PIECE_CHARACTERS) + 1 or start + PIECE_CHARACTERS
+        while len(text) - start > PART_CHARACTERS:
+            end = text.rfind(" ", start, start + PART_CHARACTERS) + 1 or start + PART_CHARACTERS
             yield text[start:end], False
             start = end
         yield text[start:], True

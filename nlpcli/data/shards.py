@@ -17,7 +17,7 @@ from nlpcli.config.files import AlreadyThere, new_directory, sha256_file
 from nlpcli.config.temporary_files import is_free, sweep
 from nlpcli.data.document_sentences import SENTENCES, sentence_units, space_between
 from nlpcli.data.encoding import Empty, ShardWriter, encode_all, token_dtype
-from nlpcli.data.readers import PieceBlock, TextSource, no_text, read_blocks, read_pieces
+from nlpcli.data.readers import TextBlock, TextSource, no_text, read_blocks, read_parts
 from nlpcli.data.repeatable_input import repeatable
 from nlpcli.data.shard_set import INDEX, VERSION, ShardSet, index_bytes
 from nlpcli.errors import NlpcliError, unknown
@@ -47,7 +47,7 @@ def build_shards(
     """The shard set of some texts, built unless it is there already.
 
     It is there if content, tokenizer and options are the same; the names of files, and their times, don't matter.
-    Documents longer than some hundred thousand characters are encoded in pieces cut at ends of lines. The result
+    Documents longer than some hundred thousand characters are encoded in parts cut at ends of lines. The result
     doesn't depend on `workers`. Whatever interrupts the building leaves nothing behind that is taken for finished.
 
     paths: files, folders, globs, or "-" for standard input. tokenizer: a tokenizer or the folder of a saved one.
@@ -155,11 +155,11 @@ class _Job:
         }
         (folder / INDEX).write_bytes(index_bytes(index))
 
-    def _blocks(self, files: list[Path]) -> Iterator[PieceBlock]:
+    def _blocks(self, files: list[Path]) -> Iterator[TextBlock]:
         if self.sentences is not None:
             space = space_between(self.tokenizer)
             for path in files:
-                for text, ends in sentence_units(read_pieces(path, self.source), self.sentences, space=space):
+                for text, ends in sentence_units(read_parts(path, self.source), self.sentences, space=space):
                     yield [text], [ends]
             return
         for path in files:
@@ -167,8 +167,8 @@ class _Job:
             yield from blocks if self.keep_empty else _without_blank_documents(blocks)
 
 
-def _without_blank_documents(blocks: Iterable[PieceBlock]) -> Iterator[PieceBlock]:
-    """blocks: one piece each, or whole documents."""
+def _without_blank_documents(blocks: Iterable[TextBlock]) -> Iterator[TextBlock]:
+    """blocks: one part each, or whole documents."""
     begun = False
     for texts, ends in blocks:
         if begun or not all(ends):

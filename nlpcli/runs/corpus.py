@@ -60,13 +60,13 @@ class Corpus:
 
     def texts(self) -> Iterator[str]:
         """The training text of a tokenizer: the documents, line by line where a whole file is one."""
-        from nlpcli.data.readers import TextSource, read_documents, read_pieces, split_lines
+        from nlpcli.data.readers import TextSource, read_documents, read_parts, split_lines
 
         if self.settings.documents != "file":
             yield from read_documents(self.train, **self._format())
             return
         for path in self.train:
-            for text, _ in read_pieces(path, TextSource("file")):
+            for text, _ in read_parts(path, TextSource("file")):
                 yield from split_lines(text)
 
     def shards(self, tokenizer: Tokenizer, *, sentences: bool = False) -> tuple[ShardSet, ShardSet]:

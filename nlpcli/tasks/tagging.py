@@ -23,7 +23,7 @@ from nlpcli.tasks.input_layout import Layout
 from nlpcli.tasks.tag_set import Tags
 from nlpcli.tasks.task import Context, Prediction, SampleData, Stored, Task, unknown_label
 from nlpcli.tasks.text_batches import token_head
-from nlpcli.text.pretokenized_words import WordPieces, word_pieces
+from nlpcli.text.pretokenized_words import WordTokens, word_tokens
 
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
@@ -162,10 +162,10 @@ class Tagging(Task[TagItem, TagBatch, Tensor]):
         return Example(tuple(line.split()))
 
     def encode(self, examples: Sequence[Example]) -> list[list[TagItem]]:
-        sentences = word_pieces(self.context.tokenizer, [example.texts for example in examples])
+        sentences = word_tokens(self.context.tokenizer, [example.texts for example in examples])
         return [self._items(example, words) for example, words in zip(examples, sentences, strict=True)]
 
-    def _items(self, example: Example, words: Sequence[WordPieces]) -> list[TagItem]:
+    def _items(self, example: Example, words: Sequence[WordTokens]) -> list[TagItem]:
         targets = None
         if example.label is not None:
             targets = np.array([self._index.get(tag, _UNKNOWN) for tag in self.tags_in(example)], dtype=np.int64)

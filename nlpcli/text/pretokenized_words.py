@@ -10,7 +10,7 @@ from typing import NamedTuple
 from nlpcli.text.tokenizer import Tokenizer
 
 
-class WordPieces(NamedTuple):
+class WordTokens(NamedTuple):
     """ids: of the pieces of a word, at least one. first: the place among them of the first that spells more than the
     space before the word."""
 
@@ -18,7 +18,7 @@ class WordPieces(NamedTuple):
     first: int
 
 
-def word_pieces(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]) -> list[list[WordPieces]]:
+def word_tokens(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]) -> list[list[WordTokens]]:
     """The pieces of each word of each sentence, as they are in the running text of the words with spaces between.
 
     A word of which the tokenizer leaves nothing, and one whose characters are all in a piece that begins with another
@@ -45,5 +45,5 @@ def word_pieces(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]) -> lis
     return found
 
 
-def _whole(ids: list[int], first: int, unk: int) -> WordPieces:
-    return WordPieces(ids, first) if first >= 0 else WordPieces([*ids, unk], len(ids))
+def _whole(ids: list[int], first: int, unk: int) -> WordTokens:
+    return WordTokens(ids, first) if first >= 0 else WordTokens([*ids, unk], len(ids))

@@ -1,6 +1,6 @@
 """Subword regularisation (Kudo 2018): a segmentation drawn from all that a unigram model allows.
 
-P(pieces | text) is proportional to exp(strength · sum of log P(piece)) (eq. 8 with the whole lattice for the n-best
+P(subwords | text) is proportional to exp(strength · sum of log P(subword)) (eq. 8 with the whole lattice for the n-best
 list). SentencePiece can draw too, but its generator can't be seeded so that another process draws the same.
 """
 
@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 
 Arcs = tuple[list[float], list[int], list[int]]
-"""The pieces that may end at a place: cumulative probabilities, where they start, their ids."""
+"""The subwords that may end at a place: cumulative probabilities, where they start, their ids."""
 
 _CACHED_WORDS = 50_000
 _CACHED_LENGTH = 40  # characters; longer words hardly come again
@@ -20,18 +20,18 @@ _CACHED_LENGTH = 40  # characters; longer words hardly come again
 class UnigramLattice:
     """Draws segmentations of words; a word's lattice is kept for the next time.
 
-    pieces: spelling to (id, log probability). unknown: log probability of a character that is no piece.
+    subwords: spelling to (id, log probability). unknown: log probability of a character that is no subword.
     """
 
-    def __init__(self, pieces: Mapping[str, tuple[int, float]], unknown: float, strength: float) -> None:
-        self._pieces = pieces
+    def __init__(self, subwords: Mapping[str, tuple[int, float]], unknown: float, strength: float) -> None:
+        self._subwords = subwords
         self._unknown = unknown
-        self._longest = max(map(len, pieces), default=1)
+        self._longest = max(map(len, subwords), default=1)
         self._lattices: dict[str, list[Arcs]] = {}
         self.strength = strength
 
     def draw(self, words: Iterable[str], draws: Iterator[float]) -> Iterator[int]:
-        """The ids of the words; a character that is no piece is given as -1 minus its code point.
+        """The ids of the words; a character that is no subword is given as -1 minus its code point.
 
         draws: uniform numbers from [0, 1).
         """
@@ -39,20 +39,20 @@ class UnigramLattice:
             lattice = self._lattices.get(word) or self._lattice(word)
             end, ids = len(word), []
             while end:
-                cumulative, starts, pieces = lattice[end]
+                cumulative, starts, subwords = lattice[end]
                 chosen = bisect_right(cumulative, next(draws)) if cumulative else 0
                 end = starts[chosen]
-                ids.append(pieces[chosen])
+                ids.append(subwords[chosen])
             yield from reversed(ids)
 
     def _lattice(self, word: str) -> list[Arcs]:
-        """Forward filtering: α(j) = Σ over the pieces from i to j of α(i) · P(piece)^strength."""
+        """Forward filtering: α(j) = Σ over the subwords from i to j of α(i) · P(subword)^strength."""
         forward = [0.0]  # log α
         lattice: list[Arcs] = [([], [], [])]
         for end in range(1, len(word) + 1):
             starts, ids, weights = [], [], []
             for start in range(max(0, end - self._longest), end):
-                found = self._pieces.get(word[start:end])
+                found = self._subwords.get(word[start:end])
                 if found is None and start < end - 1:
                     continue
                 id_, score = found if found is not None else (-1 - ord(word[start]), self._unknown)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.convert.tokenizer_in import read_tokenizer
-from nlpcli.text.pretokenized_words import word_pieces
+from nlpcli.text.pretokenized_words import word_tokens
 
 KINDS = ["bert", "roberta", "bart", "gpt2", "openai-gpt", "t5", "pegasus", "xlnet", "marian"]
 BYTES = ("roberta", "bart", "gpt2")
@@ -71,7 +71,7 @@ def test_a_piece_stands_for_the_characters_it_spells(tokenizers, kind):
 def test_words_have_the_pieces_of_their_sentence(tokenizers, kind, words):
     tokenizer = tokenizers[kind]
     unk = tokenizer.special.unk
-    (found,) = word_pieces(tokenizer, [words])
+    (found,) = word_tokens(tokenizer, [words])
     assert len(found) == len(words) and all(word.ids for word in found)
     together = [id_ for word in found for id_ in word.ids if id_ != unk]
     assert together == [id_ for id_ in tokenizer.encode([" ".join(words)])[0] if id_ != unk]
@@ -82,7 +82,7 @@ def test_words_have_the_pieces_of_their_sentence(tokenizers, kind, words):
 
 @given(words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=10))
 def test_the_pieces_of_berts_words_are_those_of_transformers(tokenizers, theirs, words):
-    (found,) = word_pieces(tokenizers["bert"], [words])
+    (found,) = word_tokens(tokenizers["bert"], [words])
     encoded = theirs["bert"](words, is_split_into_words=True, add_special_tokens=False)
     groups = [[] for _ in words]
     for id_, word in zip(encoded.input_ids, encoded.word_ids(), strict=True):

@@ -87,7 +87,7 @@ def test_sentences_of_every_document_format_are_those_of_its_documents(
 @pytest.mark.parametrize("how", ["lines", "split"])
 @pytest.mark.parametrize("format", ["paragraphs", "file"])
 def test_pieces_of_long_documents_do_not_cut_lines(tmp_path, characters, monkeypatch, how, format):
-    monkeypatch.setattr(readers, "PIECE_CHARACTERS", 40)
+    monkeypatch.setattr(readers, "PART_CHARACTERS", 40)
     text = "the cat sat. It rained in Größe\n" * 30
     found = SentenceDocuments(build(tmp_path, characters, how, text, documents=format))
     assert found.count == 1
@@ -95,7 +95,7 @@ def test_pieces_of_long_documents_do_not_cut_lines(tmp_path, characters, monkeyp
 
 
 def test_a_line_without_end_is_not_held_in_memory(monkeypatch):
-    monkeypatch.setattr(document_sentences, "PIECE_CHARACTERS", 50)
+    monkeypatch.setattr(document_sentences, "PART_CHARACTERS", 50)
     pieces = [("word " * 8, False)] * 100 + [("end", True)]
     units = list(sentence_units(pieces, "lines"))
     assert units[-1] == ("", True) and max(len(text) for text, _ in units) < 120

@@ -22,7 +22,7 @@ from nlpcli.data.readers import (
     read_documents,
     read_lines,
     read_parallel,
-    read_pieces,
+    read_parts,
 )
 from nlpcli.errors import NlpcliError
 
@@ -121,7 +121,7 @@ def test_utf16_is_recognised(tmp_path):
 def test_a_whole_file_fails_at_the_same_place_as_its_lines(tmp_path_factory, tail, repeats):
     path = write(tmp_path_factory.mktemp("bad") / "text", "süß und fein\n".encode() * repeats + tail)
     outcomes = []
-    for read in (lambda: list(read_lines(path)), lambda: list(read_pieces(path, TextSource("file")))):
+    for read in (lambda: list(read_lines(path)), lambda: list(read_parts(path, TextSource("file")))):
         try:
             read()
             outcomes.append(None)
@@ -273,10 +273,10 @@ def test_a_whole_file_keeps_every_character(tmp_path):
 def test_pieces_of_long_documents_join_to_the_same_documents(tmp_path_factory, parts):
     path = write(tmp_path_factory.mktemp("pieces") / "text", "".join(parts))
     for format in ("paragraphs", "file"):
-        whole = list(read_pieces(path, TextSource(format)))
+        whole = list(read_parts(path, TextSource(format)))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(readers, "PIECE_CHARACTERS", 4)
-            pieces = list(read_pieces(path, TextSource(format)))
+            patch.setattr(readers, "PART_CHARACTERS", 4)
+            pieces = list(read_parts(path, TextSource(format)))
         joined, held = [], ""
         for text, ends in pieces:
             held += text
@@ -293,8 +293,8 @@ def test_pieces_of_long_documents_join_to_the_same_documents(tmp_path_factory, p
 def test_a_long_document_in_one_line_comes_in_pieces(tmp_path, monkeypatch, name, document):
     lines = [json.dumps({"text": text}) if name == "a.jsonl" else text for text in (document, "b")]
     path = write(tmp_path / name, "\n".join(lines))
-    monkeypatch.setattr(readers, "PIECE_CHARACTERS", 8)
-    *pieces, last = read_pieces(path, TextSource("lines" if name == "a.txt" else "auto"), keep_empty=name == "a.txt")
+    monkeypatch.setattr(readers, "PART_CHARACTERS", 8)
+    *pieces, last = read_parts(path, TextSource("lines" if name == "a.txt" else "auto"), keep_empty=name == "a.txt")
     assert last == ("b", True)
     assert all(len(text) <= 8 for text, _ in pieces)
     if pieces:
@@ -323,13 +323,13 @@ def test_lines_read_many_at_a_time_are_those_read_one_by_one(tmp_path_factory, p
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readers, "_BLOCK", block)
         patch.setattr(readers, "_LONGEST_DOCUMENT", longest or 1 << 20)
-        pieces = read_pieces(path, TextSource("lines"), keep_empty=True)
+        pieces = read_parts(path, TextSource("lines"), keep_empty=True)
         assert outcome(text for text, _ in pieces) == outcome(read_lines(path, longest=longest or None))
 
 
 def test_lines_before_a_bad_one_are_given_first(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "_BLOCK", 12)
-    pieces = read_pieces(write(tmp_path / "a.txt", b"first line\nb\nc\n\xff\n"), TextSource("lines"))
+    pieces = read_parts(write(tmp_path / "a.txt", b"first line\nb\nc\n\xff\n"), TextSource("lines"))
     assert [next(pieces)[0] for _ in range(3)] == ["first line", "b", "c"]
     with pytest.raises(NlpcliError, match=r"a\.txt:4: the line is not valid UTF-8"):
         next(pieces)
@@ -339,9 +339,9 @@ def test_a_line_of_training_text_has_a_bound(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "_LONGEST_DOCUMENT", 8)
     path = write(tmp_path / "a.txt", "12345678\n")
     with pytest.raises(NlpcliError, match=r"a.txt:1: the line is too long") as error:
-        list(read_pieces(path, TextSource("lines")))
+        list(read_parts(path, TextSource("lines")))
     assert "--documents file" in error.value.hint
-    assert [text for text, _ in read_pieces(path, TextSource("file"))] == ["12345678\n"]
+    assert [text for text, _ in read_parts(path, TextSource("file"))] == ["12345678\n"]
 
 
 def test_json_lines_give_their_field(tmp_path):

@@ -59,7 +59,7 @@ def test_shards_hold_the_encoded_documents(tmp_path_factory, pieces, files, form
             build_shards(folder, pieces, documents=format)
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding, "_CHUNK_PIECES", chunk)
+        patch.setattr(encoding, "_CHUNK_PARTS", chunk)
         found = build_shards(folder, pieces, documents=format, shard_tokens=shard_tokens)
     ids = pieces.encode(expected)
     assert found.documents == len(expected)
@@ -88,10 +88,10 @@ def test_white_space_is_what_python_takes_for_it():
 
 def test_the_garbage_collector_runs_again_after_encoding(characters):
     assert gc.isenabled()
-    encoding.encode_pieces((["the cat"], [True]), characters)
+    encoding.encode_parts((["the cat"], [True]), characters)
     assert gc.isenabled()
     with pytest.raises(NlpcliError, match="surrogate"):
-        encoding.encode_pieces((["\ud800"], [True]), characters)
+        encoding.encode_parts((["\ud800"], [True]), characters)
     assert gc.isenabled()
 
 
@@ -112,7 +112,7 @@ def test_a_file_of_characters_keeps_every_one_of_them(tmp_path, characters):
 
 
 def test_long_documents_are_encoded_in_pieces_and_stay_one_document(tmp_path, characters, monkeypatch):
-    monkeypatch.setattr(readers, "PIECE_CHARACTERS", 50)
+    monkeypatch.setattr(readers, "PART_CHARACTERS", 50)
     text = "".join(f"{sentence}\n" for sentence in SENTENCES * 20)
     (tmp_path / "book.txt").write_text(text, encoding="utf-8")
     for format, expected in (("file", text), ("paragraphs", text[:-1])):
@@ -139,7 +139,7 @@ def test_ids_take_two_bytes_as_long_as_they_fit(tmp_path, vocab_size, width):
 
 def test_the_number_of_workers_does_not_change_a_byte(tmp_path, pieces, monkeypatch):
     path = corpus(tmp_path / "train.txt", 3000)
-    monkeypatch.setattr(encoding, "_CHUNK_PIECES", 100)
+    monkeypatch.setattr(encoding, "_CHUNK_PARTS", 100)
     for workers in (1, 2, 3):
         build_shards(path, pieces, out=tmp_path / str(workers), workers=workers, shard_tokens=5000)
     assert content(tmp_path / "1") == content(tmp_path / "2") == content(tmp_path / "3")
@@ -350,7 +350,7 @@ if __name__ == "__main__":
         time.sleep(float(pause))
         add(self, encoded)
     encoding.ShardWriter.add = slow
-    encoding._CHUNK_PIECES = 500
+    encoding._CHUNK_PARTS = 500
     print(build_shards(text, Path(tokenizer), out=out, workers=int(workers)).tokens)
 """
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.data.readers import PIECE_CHARACTERS
+from nlpcli.data.readers import PART_CHARACTERS
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
 from nlpcli.text import train_tokenizer
@@ -80,7 +80,7 @@ def test_all_texts_are_counted_however_many():
 
 def test_a_file_read_as_one_document_has_a_token_for_each_word_and_each_line_end(tmp_path):
     text = "".join(f" word{n} of <unk> line {n % 7} \n" for n in range(12_000))
-    assert len(text) > PIECE_CHARACTERS  # so that it is read in pieces
+    assert len(text) > PART_CHARACTERS  # so that it is read in pieces
     (tmp_path / "text").write_text(text)
     tokenizer = train_tokenizer("words", text.splitlines(keepends=True), vocab_size=5000)
     shards = build_shards(tmp_path / "text", tokenizer, out=tmp_path / "shards", documents="file", workers=1)
