@@ -52,7 +52,7 @@ def files(out: Path, task: str, part: str, rows: list[list[str]]) -> list[Path]:
 def sizes(preset: str) -> Mapping[str, object]:
     """Settings that not every family has."""
     if preset == "transformer-tiny":
-        return {"model.d_ff": 256, "training.lr": 1e-3}
+        return {"model.d_ff": 256, "training.optimizer": "adamw", "training.lr": 1e-3}
     return {"model.d_embedding": 64} | ({"model.max_length": 64} if preset == "luong-location" else {})
 
 
