@@ -29,7 +29,8 @@ def rounded_weights(model, optimizer, progress):
 
 
 def new_optimizer(model, optimizer, progress):
-    optimizer.state.clear()
+    for part in getattr(optimizer, "parts", [optimizer]):  # of Muon and AdamW together
+        part.state.clear()
 
 
 def other_random_numbers(model, optimizer, progress):

@@ -142,7 +142,8 @@ def test_a_limit_of_the_system_ends_a_command_with_a_sentence_or_divides_its_bat
     call = [sys.executable, "-c", LIMITED, "pretrain", "clm", "--data", "a.txt", "--max-steps", "2", "--batch-tokens",
             "16384", "--context", "256", "--threads", "1", "--precision", "float32", "--out", "run",
             *(word for setting in settings for word in ("--set", setting))]  # fmt: skip
-    done = subprocess.run(call, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    limited = environment | {"MALLOC_ARENA_MAX": "1"}  # a further thread would take 64 MB of the limit for an arena
+    done = subprocess.run(call, env=limited, cwd=tmp_path, capture_output=True, text=True)
     assert "Traceback" not in done.stderr
     if fits:
         assert done.returncode == 0 and "parts, whose gradients are summed" in done.stderr
