@@ -95,8 +95,8 @@ class Comparison:
             "--train", *self.files, "--dev", *self.dev, "--max-epochs=1", f"--batch-tokens={BATCH_TOKENS}",
             f"--lr={RATE}", f"--precision={precision}", "--threads=1", "--overwrite", f"--out={run}",
             *(f"--set=training.{name}" for name in (
-                "optimizer=adamw", "schedule=constant", "warmup_steps=0", "evaluate_every=1000000", "average_last=0", "metric=loss",
-                "bleu_sentences=0",
+                "optimizer=adamw", "schedule=constant", "warmup_steps=0", "evaluate_every=1000000", "average_last=0",
+                "metric=loss", "bleu_sentences=0",
             )),
         )  # fmt: skip
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
