@@ -165,6 +165,17 @@ def test_a_model_to_begin_with_counts_by_its_weights(job, listener):
     assert compare(job(text), listener).rows[0].status == "finished"
 
 
+def test_a_record_of_an_earlier_version_is_read(job, listener):
+    compare(job(ONE), listener)
+    path = Path("runs/grid/base/cell.json")
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"asked": record.pop("requested")}))
+    assert compare(job(ONE), listener).rows[0].status == "finished"
+    with pytest.raises(NlpcliError, match=r"was trained with other settings: training\.seed"):
+        compare(job(ONE, overrides=("training.seed=3",)), listener)
+    assert listener.trained() == ["base"]
+
+
 def test_weights_that_another_command_made_are_not_given_the_results_of_those_before(job, listener):
     compare(job(ONE), listener)
     path = Path("runs/grid/base/model.yaml")
