@@ -148,6 +148,11 @@ class TrainingConfig(Strict):
         "before it; 0: from the first step on",
     )
     lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="peak learning rate; with the schedule 'noam' a factor")
+    adamw_lr_factor: Annotated[float, Field(gt=0)] = Field(
+        1.0,
+        description="with the optimizer 'muon': factor of the learning rate of what AdamW trains (embeddings, the "
+        "output projection, vectors)",
+    )
     schedule: Literal["inverse-sqrt", "noam", "linear", "cosine", "wsd", "constant"] = "inverse-sqrt"
     warmup_steps: Annotated[int, Field(ge=0)] = 1000
     warmup_fraction: Fraction = Field(0.0, description="warmup as a share of the run, instead of warmup_steps")

@@ -27,9 +27,10 @@ def make_optimizer(
 
     adamw: AdamW (Loshchilov and Hutter 2019). muon: Muon (Jordan et al. 2024) for the matrices of hidden layers, whose
     gradient's momentum is replaced by the nearest orthogonal matrix, and AdamW for the rest: embeddings, the output
-    projection, vectors. Both take the same learning rate, because Muon's updates are scaled by 0.2 √max(rows, columns)
-    to the size of AdamW's (Liu et al. 2025, section 2.2). sgd: w ← w - lr · (gradient + weight_decay · w). asgd: the
-    same; the average of its weights is `nlpcli.training.weight_averaging.TriggeredAverage`.
+    projection, vectors. Muon's updates are scaled by 0.2 √max(rows, columns) to the size of AdamW's (Liu et al. 2025,
+    section 2.2), so both can take the same learning rate; AdamW's is multiplied by settings.adamw_lr_factor. sgd:
+    w ← w - lr · (gradient + weight_decay · w). asgd: the same; the average of its weights is
+    `nlpcli.training.weight_averaging.TriggeredAverage`.
 
     scales: a factor of each parameter's learning rate (`nlpcli.models.layer_groups.layer_scales`), None: 1 for all.
     Each group of the optimizer has its factor under `scale`; code that sets `lr` multiplies with it.
@@ -45,6 +46,8 @@ def make_optimizer(
     muon = torch.optim.Muon(
         _by_scale(hidden, scales), lr=settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
     )
+    if settings.adamw_lr_factor != 1:
+        scales = {p: settings.adamw_lr_factor * (1.0 if scales is None else scales[p]) for p in rest}
     return OptimizerGroup([muon, _adamw(rest, settings, scales)] if rest else [muon])
 
 

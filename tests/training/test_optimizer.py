@@ -15,7 +15,7 @@ from nlpcli.config.schema import TrainingConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.training.checkpoint import checkpoints
-from nlpcli.training.optimizer import OptimizerGroup, hidden_matrices, make_optimizer
+from nlpcli.training.optimizer import OptimizerGroup, hidden_matrices, make_optimizer, set_rate
 
 MUON = TrainingConfig(optimizer="muon", lr=0.01, weight_decay=0.1)
 
@@ -82,6 +82,25 @@ def test_one_learning_rate_rules_both_parts():
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
+@pytest.mark.parametrize("scaled", [False, True], ids=["one rate", "rates by layer"])
+def test_adamw_beside_muon_learns_at_its_own_factor_of_the_rate(scaled):
+    net = model()
+    scales = {p: 0.5 if p.dim() == 1 else 2.0 for p in net.parameters()} if scaled else None
+    optimizer = make_optimizer(net, MUON.model_copy(update={"adamw_lr_factor": 0.25, "weight_decay": 0.0}), scales)
+    set_rate(optimizer, 0.01)
+    hidden = {id(matrix) for matrix in hidden_matrices(net)}
+    before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+    rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    backward(net)
+    optimizer.step()
+    for name, parameter in net.named_parameters():
+        rate = 0.01 * (1.0 if scales is None else scales[parameter]) * (1.0 if id(parameter) in hidden else 0.25)
+        assert rates[id(parameter)] == pytest.approx(rate)
+        if id(parameter) not in hidden:  # the first step of Adam is as large as the rate
+            moved = (parameter - before[name]).abs()[parameter.grad != 0]
+            assert moved.max().item() == pytest.approx(rate, rel=1e-3)
+
+
 def test_an_adaptive_softmax_is_left_to_adamw():
     layers = nn.Sequential(nn.Linear(16, 16), nn.AdaptiveLogSoftmaxWithLoss(16, 9, [3, 6]))
     assert hidden_matrices(layers) == [layers[0].weight]
@@ -107,7 +126,11 @@ def test_the_state_numbers_all_parameters_and_loads_into_a_new_one():
         assert all(torch.equal(value, again["state"][index][name]) for name, value in values.items())
 
 
-@pytest.mark.parametrize("settings", [(), ("training.ema_decay=0.9",)], ids=["plain", "running average"])
+@pytest.mark.parametrize(
+    "settings",
+    [(), ("training.ema_decay=0.9",), ("training.adamw_lr_factor=0.25",)],
+    ids=["plain", "running average", "two rates"],
+)
 def test_a_run_with_muon_that_is_resumed_ends_with_the_same_bits(run_clm, quiet, settings):
     settings = ("training.optimizer=muon", "training.weight_decay=0.1", *settings)
     whole, _ = run_clm("whole", None, *settings)
