@@ -34,6 +34,11 @@ class Machine:
     threads: int
     reason: str
 
+    @property
+    def matrix_dtype(self) -> torch.dtype:
+        """What an optimizer computes products of matrices in: bfloat16 where the run is in bfloat16, else float32."""
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
     def autocast(self) -> torch.autocast:
         """The context a forward pass runs in."""
         kind = torch.float16 if self.precision == "float16" else torch.bfloat16

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nlpcli.config.schema import TrainingConfig
+from nlpcli.training.muon import Muon
 
 Scales = Mapping[nn.Parameter, float]
 OPTIMIZERS = {
@@ -21,16 +22,16 @@ OPTIMIZERS = {
 
 
 def make_optimizer(
-    model: nn.Module, settings: TrainingConfig, scales: Scales | None = None
+    model: nn.Module, settings: TrainingConfig, scales: Scales | None = None, dtype: torch.dtype = torch.float32
 ) -> torch.optim.Optimizer | OptimizerGroup:
     """The optimizer `settings.optimizer` for the trainable parameters; no decay of biases, norms and vectors.
 
     adamw: AdamW (Loshchilov and Hutter 2019). muon: Muon (Jordan et al. 2024) for the matrices of hidden layers, whose
-    gradient's momentum is replaced by the nearest orthogonal matrix, and AdamW for the rest: embeddings, the output
-    projection, vectors. Muon's updates are scaled by 0.2 √max(rows, columns) to the size of AdamW's (Liu et al. 2025,
-    section 2.2), so both can take the same learning rate; AdamW's is multiplied by settings.adamw_lr_factor. sgd:
-    w ← w - lr · (gradient + weight_decay · w). asgd: the same; the average of its weights is
-    `nlpcli.training.weight_averaging.TriggeredAverage`.
+    gradient's momentum is replaced by the nearest orthogonal matrix, computed in `dtype`, and AdamW for the rest:
+    embeddings, the output projection, vectors. Muon's updates are scaled by 0.2 √max(rows, columns) to the size of
+    AdamW's (Liu et al. 2025, section 2.2), so both can take the same learning rate; AdamW's is multiplied by
+    settings.adamw_lr_factor. sgd: w ← w - lr · (gradient + weight_decay · w). asgd: the same; the average of its
+    weights is `nlpcli.training.weight_averaging.TriggeredAverage`.
 
     scales: a factor of each parameter's learning rate (`nlpcli.models.layer_groups.layer_scales`), None: 1 for all.
     Each group of the optimizer has its factor under `scale`; code that sets `lr` multiplies with it.
@@ -43,9 +44,7 @@ def make_optimizer(
         return _adamw(parameters, settings, scales)
     chosen = {id(matrix) for matrix in hidden}
     rest = [parameter for parameter in parameters if id(parameter) not in chosen]
-    muon = torch.optim.Muon(
-        _by_scale(hidden, scales), lr=settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = Muon(_by_scale(hidden, scales), lr=settings.lr, weight_decay=settings.weight_decay, dtype=dtype)
     if settings.adamw_lr_factor != 1:
         scales = {p: settings.adamw_lr_factor * (1.0 if scales is None else scales[p]) for p in rest}
     return OptimizerGroup([muon, _adamw(rest, settings, scales)] if rest else [muon])
@@ -130,7 +129,7 @@ def memories(optimizer: torch.optim.Optimizer | OptimizerGroup) -> list[dict[str
     ]
 
 
-_REMEMBERED = {torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"), torch.optim.Muon: ("momentum_buffer",)}
+_REMEMBERED = {torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"), Muon: ("momentum_buffer",)}
 
 
 def _size(optimizer: torch.optim.Optimizer) -> int:

@@ -82,7 +82,7 @@ class TrainingState:
         self.plain = self.sharded.plain if self.sharded else self.model
         self.whole = TrainingModule(self.plain)
         self.module = in_parallel(self.sharded.module if self.sharded else self.whole, self.processes)
-        self.optimizer = make_optimizer(self.model, settings, trained.scales)
+        self.optimizer = make_optimizer(self.model, settings, trained.scales, machine.matrix_dtype)
         self.average = average_of(self.model, settings)
         self.scaling = LossScaling(machine.device) if machine.precision == "float16" else None
         self.progress = Progress()
