@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from nlpcli.escaping import shortened
@@ -135,6 +136,20 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
         if distance is not None:
             found.append((distance, -difflib.SequenceMatcher(None, name, choice).ratio(), choice))
     return min(found)[2] if found else None
+
+
+def missing_path_hint(path: Path) -> str | None:
+    """A hint for a path that does not exist: a name that it may misspell, or the folder that is missing."""
+    parent, part = path.parent, path
+    while not parent.is_dir() and parent != parent.parent:
+        part, parent = parent, parent.parent
+    try:
+        near = nearest(part.name, [entry.name for entry in parent.iterdir()])
+    except OSError:
+        return None
+    if near is not None:
+        return f"did you mean '{parent / near / path.relative_to(part)}'?"
+    return None if part == path else f"the folder {path.parent} does not exist"
 
 
 def plain(name: str) -> str:

@@ -6,9 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nlpcli.commands.inspect.detect_kind import kind_of
+from nlpcli.commands.report.read_runs import find_runs
+from nlpcli.config.loading import load_yaml
 from nlpcli.convert.family_table import FAMILIES
-from nlpcli.errors import is_out_of_memory, nearest, unknown
+from nlpcli.data.readers import read_lines
+from nlpcli.data.suites import read_suite
+from nlpcli.data.vector_files import open_vectors
+from nlpcli.errors import NlpcliError, is_out_of_memory, missing_path_hint, nearest, unknown
 from nlpcli.evaluation import METRICS
+from nlpcli.models.model_folder import read_info
 
 WORDS = st.text(string.ascii_lowercase, min_size=4, max_size=14)
 
@@ -67,3 +74,39 @@ def test_no_metric_is_both_here_and_absent():
 )
 def test_a_lack_of_memory_is_distinguished_from_other_errors(error, memory):
     assert is_out_of_memory(error) is memory
+
+
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        ("runs/ende", "did you mean '{}/runs/end'?"),
+        ("rnus/end", "did you mean '{}/runs/end'?"),
+        ("rnus/end/part", "did you mean '{}/runs/end/part'?"),
+        ("other/end", "the folder {}/other does not exist"),
+        ("runs/other", None),
+    ],
+)
+def test_the_hint_for_a_missing_path_names_what_is_there(asked, hint, tmp_path):
+    (tmp_path / "runs" / "end").mkdir(parents=True)
+    expected = None if hint is None else hint.format(tmp_path)
+    assert missing_path_hint(tmp_path / asked) == expected
+
+
+@pytest.mark.parametrize(
+    "open_it",
+    [
+        lambda path: list(read_lines(path)),
+        load_yaml,
+        open_vectors,
+        read_info,
+        kind_of,
+        lambda path: read_suite("glue", path),
+        lambda path: find_runs([path], print),
+    ],
+    ids=["text", "yaml", "vectors", "model", "inspect", "suite", "report"],
+)
+def test_every_command_that_misses_a_path_names_the_one_it_may_misspell(open_it, tmp_path):
+    (tmp_path / "german").mkdir()
+    with pytest.raises(NlpcliError) as caught:
+        open_it(tmp_path / "germna")
+    assert caught.value.hint == f"did you mean '{tmp_path / 'german'}'?"

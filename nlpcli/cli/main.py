@@ -198,7 +198,10 @@ def _in_words(error: BaseException, arguments: list[str]) -> NlpcliError:
     if isinstance(error, RecursionError):
         return NlpcliError("the input is nested too deeply", hint="flatten the input, such as its lists in lists")
     if is_out_of_memory(error):
-        return RunFailed("there is not enough memory", hint="use smaller batches or a smaller model")
+        return RunFailed(
+            "there is not enough memory",
+            hint="use smaller batches (--batch-tokens or --batch-size), shorter texts or a smaller model",
+        )
     text = " ".join(str(error).split())
     return RunFailed(
         f"internal error: {type(error).__name__}: {text}" if text else f"internal error: {type(error).__name__}",

@@ -322,7 +322,7 @@ FIELD = typer.Option(
 DEVICE = typer.Option(
     None,
     "--device",
-    help="Device: auto (a GPU if one is available), cpu, cuda or cuda:N (GPU number N). Default: auto.",
+    help="Device: auto (a GPU if one is available), cpu, cuda, cuda:N (GPU number N) or mps. Default: auto.",
     rich_help_panel=_WITH_MODEL,
 )
 THREADS = typer.Option(None, "--threads", min=1, help="Number of CPU threads.", rich_help_panel=_WITH_MODEL)

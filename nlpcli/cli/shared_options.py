@@ -6,7 +6,9 @@ import typer
 
 THREADS = typer.Option(None, "--threads", min=1, help="Number of CPU threads.")
 DEVICE = typer.Option(
-    "auto", "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
+    "auto",
+    "--device",
+    help="Device: auto (a CUDA GPU if there is one), cpu, cuda, cuda:N for GPU N, from 0, or mps (an Apple GPU).",
 )
 BATCH_TOKENS = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included.")
 ENGINE = typer.Option(

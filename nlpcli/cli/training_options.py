@@ -38,8 +38,8 @@ ATTENTION = typer.Option(
     "random:N "
     "(N random tokens). + combines patterns, as in window:128+global:2. In a decoder, no query attends to later "
     "tokens. "
-    "docs/figures.md lists all patterns. The value linear means linear attention without a pattern. If the option is "
-    "repeated, the patterns alternate from layer to layer.",
+    "docs/figures.md lists all patterns. Other kinds of attention are linear, performer:N, lsh:N and more, see "
+    "docs/attention-kinds.md. If the option is repeated, the patterns alternate from layer to layer.",
 )
 SET = typer.Option(
     [],

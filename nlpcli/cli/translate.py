@@ -97,7 +97,7 @@ def command(
         None,
         "--alignment-layer",
         help="Number of the decoder layer whose attention gives the word alignment, from 1. "
-        "Default: the second to last layer.",
+        "Default: the head trained by guided alignment, or else the second to last layer.",
     ),
     target_prefix: str = typer.Option(
         "", "--target-prefix", metavar="TEXT", help="Text with which every translation starts."
@@ -184,7 +184,7 @@ def command(
         None,
         "--engine",
         metavar="ENGINE",
-        help="What computes the translations: torch, ctranslate2 (several times faster on a CPU; needs pip install "
+        help="What computes the translations: torch, ctranslate2 (two to five times faster on a CPU; needs pip install "
         "'nlpcli[fast]'), or auto: ctranslate2 if it is installed and supports the model and the options. For "
         "ctranslate2 the model is converted once; the result is kept in the folder of the model. Default: auto.",
     ),

@@ -137,29 +137,31 @@ def command(
         None,
         "--align",
         metavar="METHOD",
-        help="For pharaoh: how word alignments are made. argmax uses one model. intersection, union, grow-diag, "
-        "grow-diag-final and grow-diag-final-and combine two models and need --reverse-model. Default: argmax, or "
-        "grow-diag with --reverse-model.",
+        help="For pharaoh: how words are aligned. argmax: each target word with its best source word. intersection, "
+        "union, grow-diag, grow-diag-final and grow-diag-final-and: combine these links with those of each source word "
+        "with its best target word. Default: argmax, or grow-diag with --reverse-model.",
     ),
     reverse: Path = typer.Option(
         None,
         "--reverse-model",
         metavar="DIR",
-        help="For pharaoh: folder of a second model, which translates in the opposite direction.",
+        help="For pharaoh: folder of a second model, which translates in the opposite direction. The weights of both "
+        "are multiplied.",
     ),
     step: str = typer.Option(
         None,
         "--step",
         help="For pharaoh: the decoding step whose attention aligns a target word: predict (the step that predicts "
-        "the word) or read (the next step, which takes the word as input). Default: predict.",
+        "the word) or read (the next step, which takes the word as input). Default: predict. A head trained by guided "
+        "alignment has its own step and is used unless --step, --layer or --gradient is given.",
     ),
     pattern: str = typer.Option(
         None,
         "--pattern",
         metavar="PATTERN",
         help="Draw an attention mask, such as window:4+global:1. Parts are full, causal, prefix:N, window:N, "
-        "restricted:N, dilated:N:D, global:N, global-random:N, random:N, random-past:N, blockwise:N, strided:N and "
-        "fixed:N; + means 'or', & means 'and'. "
+        "restricted:N, dilated:N:D, global:N, global-random:N, random:N, random-past:N, blockwise:N, strided:N, "
+        "fixed:N and bigbird:N; + means 'or', & means 'and'. "
         "docs/figures.md describes them. This needs no model.",
     ),
     positions: str = typer.Option(
@@ -231,7 +233,7 @@ def command(
         help="Random seed of --order random, random patterns, --explain, --convolution and the points of "
         "--kernel-regression. Default: 0.",
     ),
-    device: str = typer.Option("auto", "--device", help="Device: auto, cpu, cuda or cuda:N."),
+    device: str = typer.Option("auto", "--device", help="Device: auto, cpu, cuda, cuda:N or mps."),
     threads: int = shared_options.THREADS,
 ) -> None:
     """Show attention weights: rows are queries, columns are keys.

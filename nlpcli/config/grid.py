@@ -1,4 +1,4 @@
-"""The file with the trainings that are compared, and the budget that is equal for all of them."""
+"""The file with the training runs that are compared, and the budget that is equal for all of them."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def variants(grid: GridConfig, source: str = "the grid") -> list[Variant]:
 
 
 def _check_count(grid: GridConfig, source: str) -> None:
-    """Raises: NlpcliError for more trainings than anyone runs, before any is worked out."""
+    """Raises: NlpcliError for more training runs than are allowed, before any is worked out."""
     count = math.prod(map(len, grid.axes.values())) * _seeds(grid.seeds) if grid.axes else 0
     count += sum(_seeds(grid.seeds if row.seeds is None else row.seeds) for row in grid.rows)
     if count > MOST_CELLS:

@@ -18,7 +18,7 @@ from nlpcli.config.files import check_regular
 from nlpcli.config.json_errors import json_reason
 from nlpcli.config.number_parsing import parse_int
 from nlpcli.config.setting_errors import mistake
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, missing_path_hint
 from nlpcli.escaping import quoted, shortened
 
 
@@ -203,7 +203,7 @@ def _text_of(path: Path, form: str) -> str:
             )
         return data.decode("utf-8")
     except FileNotFoundError:
-        raise NlpcliError(f"{path}: no such file") from None
+        raise NlpcliError(f"{path}: no such file", hint=missing_path_hint(Path(path))) from None
     except IsADirectoryError:
         raise NlpcliError(f"{path}: the path is a folder, not a {form} file") from None
     except UnicodeDecodeError as error:

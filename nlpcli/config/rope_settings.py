@@ -19,17 +19,21 @@ class RopeScalingConfig(Strict):
         None, description="longest text in the training before the scaling; max_length when null"
     )
     low_freq_factor: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="llama3: longer wavelengths than the original length divided by this are divided by the factor"
+        1.0, description="llama3: frequencies of wavelengths above original_max_length / this are divided by the factor"
     )
     high_freq_factor: Annotated[float, Field(gt=0)] = Field(
-        4.0, description="llama3: shorter wavelengths than the original length divided by this are kept"
+        4.0, description="llama3: frequencies of wavelengths below original_max_length / this do not change"
     )
-    beta_fast: Annotated[float, Field(gt=0)] = Field(32.0, description="yarn: more turns than this are kept")
-    beta_slow: Annotated[float, Field(gt=0)] = Field(1.0, description="yarn: fewer turns are divided by the factor")
+    beta_fast: Annotated[float, Field(gt=0)] = Field(
+        32.0, description="yarn: dimensions with more rotations within original_max_length do not change"
+    )
+    beta_slow: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="yarn: frequencies of dimensions with fewer rotations are divided by the factor"
+    )
     attention_factor: Annotated[float, Field(gt=0)] | None = Field(
         None, description="yarn: multiplies queries and keys; 0.1 ln(factor) + 1 when null"
     )
-    truncate: bool = Field(True, description="yarn: the ramp begins and ends at whole numbers of pairs")
+    truncate: bool = Field(True, description="yarn: round the bounds of the ramp to whole dimensions")
 
     @model_validator(mode="after")
     def _is_of_its_method(self) -> RopeScalingConfig:

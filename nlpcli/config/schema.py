@@ -130,8 +130,8 @@ class TrainingConfig(Strict):
     )
     batching: Literal["length", "random"] = Field(
         "length",
-        description="length: batches of examples of like length, with little padding; random: random examples, which "
-        "can be a little better and is slower (tasks and translation)",
+        description="length: batches of examples of similar length, with little padding; random: random examples, "
+        "which can be a little better and is slower (tasks and translation)",
     )
     fit_memory: Literal["search", "found"] | None = Field(
         None,
@@ -144,8 +144,8 @@ class TrainingConfig(Strict):
     )
     nonmonotone_interval: Annotated[int, Field(ge=0)] = Field(
         5,
-        description="asgd averages the weights from the evaluation on that is worse than the best of all but so many "
-        "before it; 0: from the first step on",
+        description="asgd averages the weights as soon as the dev loss is worse than the best one of more than so many "
+        "evaluations ago (n of NT-ASGD); 0: from the first step",
     )
     lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="peak learning rate; with the schedule 'noam' a factor")
     adamw_lr_factor: Annotated[float, Field(gt=0)] = Field(

@@ -62,7 +62,8 @@ class TransformerConfig(ModelConfig):
     attention: list[str] = Field(
         ["full"],
         min_length=1,
-        description="attention of each layer, in a cycle: a pattern such as full or window:128+global:2, or linear",
+        description="attention of each layer, in a cycle: a pattern such as full or window:128+global:2, or a kind "
+        "such as linear or performer:256 (docs/attention-kinds.md)",
     )
     global_tokens: SizeOrNone = Field(
         0,
@@ -81,14 +82,14 @@ class TransformerConfig(ModelConfig):
     positions: Literal["sinusoidal", "sinusoidal-halves", "learned", "rotary", "relative", "alibi", "none"] = Field(
         "sinusoidal",
         description="sinusoidal: sine and cosine in turn; sinusoidal-halves: sines first (Marian); relative: T5; "
-        "alibi: scores fall with the distance",
+        "alibi: a penalty on scores that is linear in the distance",
     )
     rope_theta: Annotated[float, Field(gt=1)] = Field(10000.0, description="base of the angles of rotary positions")
     rope_local_theta: Annotated[float, Field(gt=1)] | None = Field(
         None, description="the same in layers whose attention is not full; null: rope_theta"
     )
     rope_share: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="part of each head that rotary positions turn (GPT-NeoX 0.25)"
+        1.0, description="fraction of each head's dimensions that rotary positions rotate (GPT-NeoX 0.25)"
     )
     rope_scaling: RopeScalingConfig = RopeScalingConfig()
     position_offset: SizeOrNone = Field(0, description="unused embeddings before the learned positions (BART: 2)")

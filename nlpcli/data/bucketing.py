@@ -1,4 +1,4 @@
-"""Batches of sequences within a budget of tokens, of like length or random, and the way back to the original order."""
+"""Batches of sequences within a budget of tokens, of similar length or random, and the way back to the original order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def token_budget_batches(
     shuffle: bool = True,
     like_length: bool = True,
 ) -> list[np.ndarray]:
-    """Groups examples of like length into batches that hold at most `max_tokens` tokens, padding included.
+    """Groups examples of similar length into batches that hold at most `max_tokens` tokens, padding included.
 
     A batch of rows B costs  |B| * max_{i in B} length_i <= max_tokens.  For pairs the larger side counts, so that
     neither side of a batch exceeds the budget. Examples are sorted by length with random tie-breaks, cut greedily,

@@ -144,7 +144,7 @@ class Item:
 
 
 class Inputs:
-    """The examples of a format in batches of like length, at most `batch_tokens` tokens each, padding included.
+    """The examples of a format in batches of similar length, at most `batch_tokens` tokens each, padding included.
 
     copies: with 0 each epoch samples its examples anew. With more, there are so many samples, used in turn; `chance`
         is the same whenever an example comes back, as in BERT, whose data was prepared once, in 10 copies.

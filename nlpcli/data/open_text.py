@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nlpcli.errors import NlpcliError, nearest
+from nlpcli.errors import NlpcliError, missing_path_hint
 
 if TYPE_CHECKING:
     import zstandard
@@ -183,19 +183,11 @@ def _open(path: Path) -> io.BufferedReader:
     try:
         return open(path, "rb")
     except FileNotFoundError as error:
-        raise NlpcliError(f"{path}: no such file", hint=_near(path)) from error
+        raise NlpcliError(f"{path}: no such file", hint=missing_path_hint(path)) from error
     except IsADirectoryError as error:
         raise NlpcliError(f"{path} is a folder, not a file") from error
     except (PermissionError, NotADirectoryError) as error:
         raise NlpcliError(f"{path} can't be read ({error.strerror})") from error
-
-
-def _near(path: Path) -> str | None:
-    try:
-        found = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
-    except OSError:
-        return None if path.parent == path else f"the folder {path.parent} does not exist"
-    return f"did you mean '{path.with_name(found)}'?" if found else None
 
 
 def _standard_input() -> io.BufferedReader:

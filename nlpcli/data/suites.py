@@ -21,7 +21,7 @@ from nlpcli.data.examples import Example, examples_in, parse_record
 from nlpcli.data.json_objects import parse_object
 from nlpcli.data.readers import blank
 from nlpcli.data.table_rows import Row, begin, read_rows
-from nlpcli.errors import NlpcliError, unknown
+from nlpcli.errors import NlpcliError, missing_path_hint, unknown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -124,8 +124,10 @@ def read_suite(suite: str, folder: Path | str) -> list[FoundTask]:
     if suite not in SUITES:
         raise unknown("suite", suite, SUITES)
     folder = Path(folder)
+    if not folder.exists():
+        raise NlpcliError(f"{folder} does not exist", hint=missing_path_hint(folder))
     if not folder.is_dir():
-        raise NlpcliError(f"{folder}{' is a file, not a folder' if folder.exists() else ' does not exist'}")
+        raise NlpcliError(f"{folder} is a file, not a folder")
     below = {squashed(path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
     places = {squashed(real_path(folder).name): folder} | below | {"": folder}
     found = [task for task in (_find(task, places) for task in SUITES[suite]) if task is not None]

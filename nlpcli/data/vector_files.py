@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from nlpcli.config.files import atomic_file
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, missing_path_hint
 
 SUFFIX = ".npy"
 
@@ -44,8 +44,10 @@ def open_vectors(path: Path) -> np.ndarray:
     Raises: NlpcliError for a missing file, one that is not such an array, and an array of other shape or kind.
     """
     path = Path(path)
+    if path.is_dir():
+        raise NlpcliError(f"{path} is a folder, not a file")
     if not path.is_file():
-        raise NlpcliError(f"{path}{' is a folder, not a file' if path.is_dir() else ': no such file'}")
+        raise NlpcliError(f"{path}: no such file", hint=missing_path_hint(path))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a header that NumPy only reads with a warning is none that it wrote

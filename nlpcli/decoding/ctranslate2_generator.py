@@ -5,7 +5,7 @@ What differs there from `greedy_search`, and what is done about it:
 - Tokens that are never written are taken out before its softmax. The choices are the same, the log-probabilities are
   not: where they are wanted, the finished text is scored in one pass.
 - All texts of a batch have one limit, and a prompt is read token by token from the length of the shortest one on. So
-  texts of like length share a batch.
+  texts of similar length share a batch.
 - It does not continue beyond its window. Here a text is continued from the last half of the window, as with `Renewal`.
 - A Python function that gets each token takes about half as long as a token of a small model. It is used for stop
   texts, for a text that is shown while it grows, and where texts of a batch have different limits.
@@ -191,7 +191,7 @@ class _Follower:
 
 
 def _batches(texts: Sequence[_Text]) -> list[list[_Text]]:
-    """Texts whose contexts are of like length, with one least number of tokens.
+    """Texts whose contexts are of similar length, with one least number of tokens.
 
     Where the shortest context is a single token, the library gives the others back with what was written.
     """

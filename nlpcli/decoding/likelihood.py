@@ -90,7 +90,7 @@ def log_likelihoods(
 
 
 def _batches(questions: Sequence[Completions], batch_tokens: int) -> Iterator[list[int]]:
-    """Places of questions of like length, longest first."""
+    """Places of questions of similar length, longest first."""
     order = sorted(range(len(questions)), key=lambda place: -questions[place].length)
     batch: list[int] = []
     rows = 0

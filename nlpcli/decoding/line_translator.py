@@ -1,6 +1,6 @@
 """Lines in, translations out, in order and in constant memory: what stands between text and a search.
 
-A window of lines is read ahead, tokenized, sorted longest first and searched in batches of like length. One
+A window of lines is read ahead, tokenized, sorted longest first and searched in batches of similar length. One
 translation comes out for every line that went in.
 """
 
@@ -24,6 +24,7 @@ from nlpcli.text.special_tokens import source_ids
 
 if TYPE_CHECKING:  # which imports torch
     from nlpcli.decoding.cross_attention import Alignment
+    from nlpcli.models.alignment_head import AlignmentHead
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class TranslatorSettings:
     for the latter when None.
     `scores`: whether scores and log-probabilities are needed; otherwise a greedy search does not compute them,
     and those of CTranslate2 are among the tokens that may be written.
+    `alignments`: word alignments by the attention of decoder layer `alignment_layer` (from 1), or by `alignment_head`
+    where that is None; without both by the last layer but one.
     `generation`: decode as `transformers` does, with these settings and not with `search`; `seed`: of samples then.
     """
 
@@ -87,6 +90,7 @@ class TranslatorSettings:
     target_start: tuple[int, ...] | None = None
     alignments: bool = False
     alignment_layer: int | None = None
+    alignment_head: AlignmentHead | None = None
     scores: bool = False
     generation: Generation | None = None
     seed: int = 1

@@ -16,7 +16,14 @@ import torch
 from nlpcli.config.generation_settings import Generation
 from nlpcli.decoding.alignment_symmetrization import links_of_targets
 from nlpcli.decoding.beam import BeamSettings, beam_search
-from nlpcli.decoding.cross_attention import Alignment, Attending, forced_weights, word_weights, words_of_tokens
+from nlpcli.decoding.cross_attention import (
+    Alignment,
+    Attending,
+    forced_weights,
+    head_weights,
+    word_weights,
+    words_of_tokens,
+)
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.huggingface_generation import GenerationInputs, HuggingFaceDecoder
 from nlpcli.decoding.hypothesis import Hypothesis
@@ -24,7 +31,7 @@ from nlpcli.decoding.line_translator import Candidate, Job, LineTranslator, Tran
 from nlpcli.decoding.sampling import SamplingSettings, sample
 from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.decoding.translation_model import TranslationModel
-from nlpcli.models.alignment_head import choose_layer
+from nlpcli.models.alignment_head import PREDICT, choose_layer
 from nlpcli.models.decodable import Decodable
 from nlpcli.models.packed_decoder import packed
 from nlpcli.objectives.source_target_batches import pad
@@ -141,22 +148,21 @@ class Translator(LineTranslator):
         flat = [ids for group in texts for ids in group]
         if not flat:
             return [[] for _ in texts]
-        [weights] = forced_weights(
-            self.model,
-            source[rows],
-            mask[rows],
-            flat,
-            start=self._start,
-            layers=[self.settings.alignment_layer],
-            fill=self.tokenizer.special.pad,
-        )
+        given = (self.model, source[rows], mask[rows], flat)
+        layer, fill = self.settings.alignment_layer, self.tokenizer.special.pad
+        head = self.settings.alignment_head if layer is None else None
+        if head is None:
+            [weights] = forced_weights(*given, start=self._start, layers=[layer], fill=fill)
+        else:
+            weights = head_weights(*given, head, start=self._start, fill=fill)
         before = [NO_WORD] * len(self.settings.source_start)
         sources = [job.source[len(before) : -1] for job in jobs]
         source_words = pad(
             [[*before, *words_of_tokens(self.source_tokenizer, ids), NO_WORD] for ids in sources], NO_WORD
         )
         target_words = pad([self._target_words(ids) for ids in flat], NO_WORD)
-        looked = word_weights(weights, source_words[rows].to(self.device), target_words.to(self.device))
+        step = PREDICT if head is None else head.step
+        looked = word_weights(weights, source_words[rows].to(self.device), target_words.to(self.device), step=step)
         words = (tuple(sorted(links_of_targets(weights))) for weights in looked.cpu().numpy())
         return [[next(words) for _ in group] for group in texts]
 

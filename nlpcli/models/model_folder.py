@@ -19,7 +19,7 @@ from nlpcli.config.files import AlreadyThere, check_regular, new_directory, sha2
 from nlpcli.config.loading import dump_yaml, load_yaml, parse
 from nlpcli.config.model_facts import ModelFacts
 from nlpcli.config.model_settings import ModelConfig
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, missing_path_hint
 from nlpcli.escaping import shortened
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def read_info(path: Path) -> dict[str, Any]:
     """The contents of `model.yaml`. Raises: NlpcliError when `path` is not a model directory."""
     path = Path(path)
     if not path.exists():
-        raise NlpcliError(f"{path}: the model folder does not exist")
+        raise NlpcliError(f"{path}: the model folder does not exist", hint=missing_path_hint(path))
     if not path.is_dir():
         raise NlpcliError(f"{path} is a file, not a model folder")
     if (path / _ADAPTER).exists():
@@ -248,7 +248,10 @@ def read_info(path: Path) -> dict[str, Any]:
             hint="merge them into their model with 'merge_and_unload' of the library peft, and save that model",
         )
     if not (path / DESCRIPTION).exists():
-        raise NlpcliError(f"{path}: the folder contains no finished model ({DESCRIPTION} is missing)")
+        raise NlpcliError(
+            f"{path}: the folder contains no finished model ({DESCRIPTION} is missing)",
+            hint="name another folder, or finish a run that was interrupted with --resume",
+        )
     info = load_yaml(path / DESCRIPTION)
     if "model" in info and info.get("format", 1) != FORMAT:
         raise NlpcliError(

@@ -227,7 +227,7 @@ class Embedder:
         return self.layout.row(ids)
 
     def _states(self, rows: Sequence[Row]) -> Iterator[tuple[np.ndarray, torch.Tensor, Any]]:
-        """Rows in batches of like length: their places, the states (rows, n, width), and what was read."""
+        """Rows in batches of similar length: their places, the states (rows, n, width), and what was read."""
         import torch
 
         from nlpcli.data.bucketing import token_budget_batches

@@ -255,6 +255,7 @@ def fast_folder(job: TranslateRequest, notify: Callable[[str], None]) -> Path | 
 def _settings(job: TranslateRequest, loaded: LoadedModel, generation: Generation | None) -> TranslatorSettings:
     """How a model translates. generation: as `_generation` gives it."""
     from nlpcli.decoding.line_translator import TranslatorSettings
+    from nlpcli.models.alignment_head import AlignmentHead
 
     target_start = tuple(loaded.info.get("target_start", ())) or None
     if generation is not None:
@@ -272,6 +273,7 @@ def _settings(job: TranslateRequest, loaded: LoadedModel, generation: Generation
         target_start=target_start,
         alignments=job.alignments,
         alignment_layer=job.alignment_layer,
+        alignment_head=AlignmentHead.of(loaded.info),
         scores=job.scores,
         **({} if job.batch_tokens is None else {"batch_tokens": job.batch_tokens}),
     )

@@ -269,4 +269,7 @@ class Task(TrainingDefaults, ABC, Generic[ItemT, BatchT, OutputT]):
 
         Raises: NlpcliError where a prediction is not a label.
         """
-        raise NlpcliError(f"the task {self.name} does not predict labels", hint="leave out what needs labels")
+        raise NlpcliError(
+            f"the task {self.name} does not predict labels",
+            hint="leave out options that compare labels, such as --confusion",
+        )

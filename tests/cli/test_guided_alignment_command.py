@@ -109,6 +109,28 @@ def test_the_trained_head_is_what_links_are_read_off_unless_something_else_is_as
     assert links("--layer", "1") != links() and links("--gradient") != links()
 
 
+def test_the_alignments_of_translations_are_those_of_the_trained_head(trained, call, folder):
+    letters = "abcdefgh"
+    source_word = {(b + a).upper() + a: a + b for a in letters[:5] for b in letters}
+
+    def right(*more):
+        """The share of links that join a word with its translation, among target words with one in the source."""
+        lines = call(
+            "translate", "--model", trained, "--beam-size", 2, "--alignments", *more, "dev.source"
+        ).splitlines()
+        found = []
+        for source, line in zip((folder / "dev.source").read_text().splitlines(), lines, strict=True):
+            target, links = line.split("\t")
+            for link in links.split():
+                s, t = map(int, link.split("-"))
+                if (word := source_word.get(target.split()[t])) in source.split():
+                    found.append(source.split()[s] == word)
+        assert len(found) > 20
+        return sum(found) / len(found)
+
+    assert right() > 0.95 > right("--alignment-layer", 1) + 0.2
+
+
 def test_a_resumed_run_is_bit_for_bit_the_run_that_was_not_interrupted(trained, call, folder):
     call(*finetune("part", 100, "--align-train", "train.links", "--align-dev", "dev.links"))
     call("finetune", "--resume", "--out", "part", "--max-steps", 180)

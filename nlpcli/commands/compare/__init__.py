@@ -1,4 +1,4 @@
-"""Comparing trainings: a grid of runs at equal cost, its table and its picture.
+"""Comparing training runs: a grid of runs at equal cost, its table and its picture.
 
 A cell of the grid is an ordinary run in a folder of its own; see `nlpcli.config.grid` for the file.
 """

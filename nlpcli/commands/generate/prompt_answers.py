@@ -44,7 +44,7 @@ class Writer:
         return found
 
     def _batches(self, questions: Sequence[Completions]) -> Iterator[list[int]]:
-        """Places of prompts of like length. A model with memory reads each prompt as one segment, and so alone."""
+        """Places of prompts of similar length. A model with memory reads each prompt as one segment, and so alone."""
         order = sorted(range(len(questions)), key=lambda place: -self._length(questions[place]))
         alone = bool(getattr(self.loaded.model, "memory_length", 0))
         batch: list[int] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nlpcli import presets
 from nlpcli.data.open_text import STDIN, check_text, inner_suffix, open_bytes
-from nlpcli.errors import NlpcliError, nearest
+from nlpcli.errors import NlpcliError, missing_path_hint
 from nlpcli.runs.open_model import is_huggingface
 
 KINDS: Mapping[str, str] = {
@@ -52,11 +52,7 @@ def _missing(path: Path) -> NlpcliError:
         return NlpcliError(
             f"{path}: no such file or folder", hint=f"'{path}' is a preset; show it with: nlpcli config show {path}"
         )
-    parent = path.parent
-    while not parent.is_dir() and parent != parent.parent:
-        path, parent = parent, parent.parent
-    near = nearest(path.name, [entry.name for entry in parent.iterdir()]) if parent.is_dir() else None
-    return NlpcliError(f"{path}: no such file or folder", hint=f"did you mean '{parent / near}'?" if near else None)
+    return NlpcliError(f"{path}: no such file or folder", hint=missing_path_hint(path))
 
 
 def _folder(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nlpcli.commands.inspect.findings import Finding, Inspection, Section, amount, size
 from nlpcli.config.files import check_regular
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, missing_path_hint
 
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "U8": 8, "I8": 8, "BOOL": 8}
 _TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32"}
@@ -55,7 +55,7 @@ def _opened(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except FileNotFoundError:
-        raise NlpcliError(f"{path}: no such file") from None
+        raise NlpcliError(f"{path}: no such file", hint=missing_path_hint(path)) from None
     except (SafetensorError, OSError) as error:
         raise NlpcliError(
             f"{path}: the file is damaged or incomplete, or is not a safetensors file ({error})",

@@ -16,7 +16,7 @@ from nlpcli.config.files import check_regular, read_regular
 from nlpcli.config.loading import load_yaml
 from nlpcli.config.schema import RunConfig
 from nlpcli.config.temporary_files import find_finished
-from nlpcli.errors import NlpcliError, reads_description
+from nlpcli.errors import NlpcliError, missing_path_hint, reads_description
 from nlpcli.runs.dev_samples import OUTPUTS
 from nlpcli.runs.model_card import read_card
 from nlpcli.tasks import TASKS
@@ -111,7 +111,7 @@ def find_runs(paths: Sequence[Path], notify: Callable[[str], None]) -> list[Path
     found: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
-            raise NlpcliError(f"the run {path} does not exist")
+            raise NlpcliError(f"the run {path} does not exist", hint=missing_path_hint(path))
         if (path / CONFIG).exists():
             found.append(path)
             continue

@@ -13,7 +13,7 @@ from nlpcli.config.loading import merge
 from nlpcli.config.task_settings import ExamplesConfig
 from nlpcli.data.columns import squashed
 from nlpcli.data.suites import SUITES, FoundTask, SuiteTask, read_suite
-from nlpcli.errors import NlpcliError, unknown
+from nlpcli.errors import NlpcliError, missing_path_hint, unknown
 from nlpcli.runs.resolve_settings import resolve
 from nlpcli.runs.run_folder import CONFIG, has_checkpoint
 from nlpcli.runs.suites.suite_scores import MEAN, SuiteScores, check_model
@@ -192,7 +192,7 @@ def find_model(root: Path, task: SuiteTask, *, only: Sequence[SuiteTask]) -> Pat
     Raises: NlpcliError where there is no folder, and for a run itself where several tasks are requested.
     """
     if not root.is_dir():
-        raise NlpcliError(f"the folder {root} does not exist")
+        raise NlpcliError(f"the folder {root} does not exist", hint=missing_path_hint(root))
     if (root / _DESCRIPTION).is_file():
         if len(only) != 1:
             raise NlpcliError(
