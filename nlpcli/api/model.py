@@ -121,10 +121,12 @@ class Model:
         Raises: NlpcliError for a model that predicts no text, and for a file that can't be read.
         """
         with python_names():
-            from nlpcli.commands.score.perplexity import Reading, perplexity_of
+            from nlpcli.commands.score.perplexity import PerplexitySettings, perplexity_of
 
             name = str(Path(file))
-            found = perplexity_of(self._loaded, (name,), Reading(**given(**options), device=self.device), notify=notify)
+            found = perplexity_of(
+                self._loaded, (name,), PerplexitySettings(**given(**options), device=self.device), notify=notify
+            )
             return {score.name: score for score in found[name]}
 
     @takes(MinimalPairsOptions)

@@ -91,7 +91,7 @@ class AttentionMask:
     def _by_position(self, pattern: Pattern, n: int, m: int, device: torch.device | str) -> Tensor | None:
         if pattern == _FULL:
             return None
-        if not pattern.counts_on_length or self.keys is None:
+        if not pattern.depends_on_length or self.keys is None:
             return dense_pattern(pattern, n, m, torch.device(device))
         # Padding is not part of a text, and sees nothing.
         lengths = self.lengths().tolist()

@@ -73,7 +73,7 @@ class Pattern(ABC):
         return Horizon()
 
     @property
-    def counts_on_length(self) -> bool:
+    def depends_on_length(self) -> bool:
         """Whether what a query sees of the keys so far changes when the text grows."""
         return False
 
@@ -120,8 +120,8 @@ class _Joined(Pattern):
         return set().union(*(part.breaks(length) for part in self.parts))
 
     @property
-    def counts_on_length(self) -> bool:
-        return any(part.counts_on_length for part in self.parts)
+    def depends_on_length(self) -> bool:
+        return any(part.depends_on_length for part in self.parts)
 
     def left_to_right(self) -> Pattern:
         return joined(type(self), *(part.left_to_right() for part in self.parts))

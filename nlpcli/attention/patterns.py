@@ -262,7 +262,7 @@ class Global(Pattern):
         return Horizon(max(self.count, *(place + 1 for place in self.positions), 0), 0)
 
     @property
-    def counts_on_length(self) -> bool:
+    def depends_on_length(self) -> bool:
         return any(position < 0 for position in self.positions)
 
     def __str__(self) -> str:
@@ -290,7 +290,7 @@ class GlobalRandom(Numbered):
         return self._sampled(length).breaks(length)
 
     @property
-    def counts_on_length(self) -> bool:
+    def depends_on_length(self) -> bool:
         return True
 
 
@@ -325,8 +325,8 @@ class Blockwise(Pattern):
         return Horizon(inner.first * self.size, None if inner.last is None else inner.last * self.size)
 
     @property
-    def counts_on_length(self) -> bool:
-        return self.inner.counts_on_length
+    def depends_on_length(self) -> bool:
+        return self.inner.depends_on_length
 
     def left_to_right(self) -> Pattern:
         return replace(self, inner=self.inner.left_to_right())
@@ -363,7 +363,7 @@ def decoder_pattern(pattern: Pattern) -> Pattern:
     Raises: ValueError for a pattern that depends on the length of the text, which a decoder doesn't know.
     """
     _, rest = split_causal(pattern.left_to_right())
-    if rest.counts_on_length:
+    if rest.depends_on_length:
         raise ValueError(f"'{rest}' depends on the length of the text, which a decoder does not know")
     return Causal() & rest if rest != Full() else Causal()
 

@@ -29,7 +29,7 @@ class Random(Numbered):
         return _key_ranges(_sampled(self.count, self.seed, length)[first:last])
 
     @property
-    def counts_on_length(self) -> bool:
+    def depends_on_length(self) -> bool:
         return True
 
     def left_to_right(self) -> Pattern:
@@ -106,7 +106,7 @@ class BigBird(Numbered):
         return _sampled_blocks(self.count, self.seed, blocks)
 
     @property
-    def counts_on_length(self) -> bool:
+    def depends_on_length(self) -> bool:
         return True
 
     def _blocks(self, length: int) -> int:

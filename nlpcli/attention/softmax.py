@@ -45,7 +45,7 @@ class SoftmaxAttention:
         n, m = query.size(-2), key.size(-2)
         tiles = None
         if self.tiles and n >= LEAST and mask.permutation is None:
-            own_lengths = mask.pattern.counts_on_length and mask.keys is not None
+            own_lengths = mask.pattern.depends_on_length and mask.keys is not None
             if own_lengths and n == m and bias is None and bool((mask.lengths() < n).any()):
                 return self._by_length(query, key, value, mask, dropout)
             merges = bias is None and not dropout and can_merge(query, value)

@@ -160,9 +160,9 @@ def _report_error(error: BaseException, arguments: list[str]) -> int:
     shown = _in_words(error, arguments)
     who = ""
     if getattr(sys.stderr, "name", None) == os.devnull:  # one of several processes, see above
-        from nlpcli.training.distributed.environment import have_met, process_rank
+        from nlpcli.training.distributed.environment import is_connected, process_rank
 
-        if type(error).__name__ == "PeerLost" or not have_met():  # the first process reports the same
+        if type(error).__name__ == "ProcessLost" or not is_connected():  # the first process reports the same
             return shown.status
         sys.stderr, who = sys.__stderr__, f"process {process_rank()}: "
     _show_traceback(error)

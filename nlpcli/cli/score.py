@@ -14,7 +14,7 @@ from nlpcli.cli.score_output import alignment_width, write_numbers, write_report
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
-    from nlpcli.commands.score.perplexity import Reading
+    from nlpcli.commands.score.perplexity import PerplexitySettings
 
 
 _SYNONYMS = ("blimp", "minimal-pair", "minimal_pairs")
@@ -181,9 +181,9 @@ def command(
         write_pairs(texts, given, form)
         return
     if with_model is not None:
-        from nlpcli.commands.score.perplexity import Reading
+        from nlpcli.commands.score.perplexity import PerplexitySettings
 
-        reading = Reading(
+        reading = PerplexitySettings(
             window, stride, memory_length, streams, dynamic_evaluation, dynamic_decay or 0.0,
             documents=documents, field=field or "text", device=device or "auto", threads=threads,
         )  # fmt: skip
@@ -275,7 +275,13 @@ def _given(context: typer.Context, name: str) -> bool:
 
 
 def _write_perplexity(
-    files: tuple[str, ...], model: Path | None, reading: Reading, *, json: bool, score_only: bool, decimals: int
+    files: tuple[str, ...],
+    model: Path | None,
+    reading: PerplexitySettings,
+    *,
+    json: bool,
+    score_only: bool,
+    decimals: int,
 ) -> None:
     from nlpcli.commands.score.perplexity import perplexity_of
     from nlpcli.commands.score.score import ScoreReport, SystemScore

@@ -45,7 +45,7 @@ def _known(family: str) -> str:
 
 
 @dataclass(frozen=True)
-class CachedNumbers:
+class CacheSize:
     """How many numbers a model keeps while it decodes: for each token it has written, for the last ones of a window
     (or as a state of constant size), and for each token of the source."""
 
@@ -205,7 +205,7 @@ class ModelConfig(Strict):
         """The same model without what only pretraining uses."""
         return self
 
-    def cached_numbers(self) -> CachedNumbers:
+    def cached_numbers(self) -> CacheSize:
         """The state that the model keeps while it decodes. Only for a model with a decoder."""
         raise NotImplementedError
 

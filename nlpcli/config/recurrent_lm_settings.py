@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from nlpcli.config.model_settings import CachedNumbers
+from nlpcli.config.model_settings import CacheSize
 from nlpcli.config.number_types import Fraction, Layers, Size, SizeOrNone
 from nlpcli.config.recurrent_layers_settings import RecurrentLayersConfig
 from nlpcli.errors import NlpcliError
@@ -110,7 +110,7 @@ class RecurrentLMConfig(RecurrentLayersConfig):
             hint="leave out --document-mask",
         )
 
-    def cached_numbers(self) -> CachedNumbers:
+    def cached_numbers(self) -> CacheSize:
         """See `ModelConfig.cached_numbers`."""
         states = sum(self.widths[1:]) * self.state_parts
-        return CachedNumbers(window=states + self.past_states * self.d_model)
+        return CacheSize(window=states + self.past_states * self.d_model)

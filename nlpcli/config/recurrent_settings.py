@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from nlpcli.config.model_settings import CachedNumbers
+from nlpcli.config.model_settings import CacheSize
 from nlpcli.config.number_types import Layers, Positive, Size
 from nlpcli.config.recurrent_layers_settings import RecurrentLayersConfig
 
@@ -102,11 +102,11 @@ class RecurrentConfig(RecurrentLayersConfig):
         }
         return frozenset(name for name, effect in used.items() if not effect)
 
-    def cached_numbers(self) -> CachedNumbers:
+    def cached_numbers(self) -> CacheSize:
         """See `ModelConfig.cached_numbers`. The state is that of the layers, and what is fed to the next step."""
         state = self.decoder_layers * self.d_model * self.state_parts
         if self.decoder == "fixed-context":
-            return CachedNumbers(window=state + self.d_model)
+            return CacheSize(window=state + self.d_model)
         if self.decoder == "luong" and self.input_feeding:
             state += self.d_embedding or self.d_model
-        return CachedNumbers(window=state, per_source_token=2 * self.d_model)
+        return CacheSize(window=state, per_source_token=2 * self.d_model)

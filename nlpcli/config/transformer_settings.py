@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from nlpcli.attention.kinds import check_attention, parse_attention
-from nlpcli.config.model_settings import CachedNumbers, ModelConfig
+from nlpcli.config.model_settings import CacheSize, ModelConfig
 from nlpcli.config.number_types import Fraction, Layers, Size, SizeOrNone
 from nlpcli.config.rope_settings import RopeScalingConfig
 from nlpcli.errors import NlpcliError
@@ -247,7 +247,7 @@ class TransformerConfig(ModelConfig):
             return self
         return self.model_copy(update={"mlm_head": False, "pooler": False, "pair_head": False})
 
-    def cached_numbers(self) -> CachedNumbers:
+    def cached_numbers(self) -> CacheSize:
         """See `ModelConfig.cached_numbers`."""
         key, value = self.d_key or self.d_model // self.heads, self.value_width
         layer = (self.kv_heads or self.heads) * (key + value)
@@ -255,7 +255,7 @@ class TransformerConfig(ModelConfig):
         chosen = [entries[number % len(entries)] for number in range(self.decoder_layers)]
         horizons = [entry.pattern_of(causal=True).horizon for entry in chosen if entry.kind.state is None]
         states = (entry.kind.state(*entry.numbers, key, self.value_width) for entry in chosen if entry.kind.state)
-        return CachedNumbers(
+        return CacheSize(
             per_token=layer * sum(horizon.last is None for horizon in horizons),
             window=layer * sum(horizon.first + horizon.last for horizon in horizons if horizon.last)
             + self.heads * sum(states),

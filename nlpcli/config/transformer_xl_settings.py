@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from nlpcli.config.model_settings import CachedNumbers, ModelConfig
+from nlpcli.config.model_settings import CacheSize, ModelConfig
 from nlpcli.config.number_types import Fraction, Layers, Size, SizeOrNone
 from nlpcli.errors import NlpcliError
 
@@ -93,6 +93,6 @@ class TransformerXLConfig(SegmentRecurrentConfig):
         """See `ModelConfig.vocabulary_borders`."""
         return self.adaptive_cutoffs
 
-    def cached_numbers(self) -> CachedNumbers:
+    def cached_numbers(self) -> CacheSize:
         """See `ModelConfig.cached_numbers`."""
-        return CachedNumbers(self.decoder_layers * self.heads * 2 * (self.d_key or self.d_model // self.heads))
+        return CacheSize(self.decoder_layers * self.heads * 2 * (self.d_key or self.d_model // self.heads))

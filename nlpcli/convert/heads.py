@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nlpcli.convert.family import WRITTEN_ACTIVATIONS, activation_in, value_text
-from nlpcli.convert.name_map import Config, Pair, Weights, modules, same, to_ours, to_theirs
+from nlpcli.convert.name_map import Config, Pair, Weights, from_huggingface, modules, same, to_huggingface
 from nlpcli.errors import NlpcliError
 
 OURS = ("head.", "layer_weights", "layer_scale")
@@ -281,8 +281,8 @@ def tensors_out(
 ) -> dict[str, Tensor]:
     """Our weights, those of the body without its prefix, as theirs; cls: None for a model without head there."""
     if cls is None:
-        return to_theirs(pairs, weights, config)
-    return to_theirs([*pairs, *cls.pairs(config)], folded(cls, weights, config, info), config)
+        return to_huggingface(pairs, weights, config)
+    return to_huggingface([*pairs, *cls.pairs(config)], folded(cls, weights, config, info), config)
 
 
 def tensors_in(
@@ -290,8 +290,8 @@ def tensors_in(
 ) -> dict[str, Tensor]:
     """The way back. Raises: KeyError for a tensor that is missing."""
     if cls is None:
-        return to_ours(pairs, weights, config)
-    return unfolded(cls, to_ours([*pairs, *cls.pairs(config)], weights, config), info)
+        return from_huggingface(pairs, weights, config)
+    return unfolded(cls, from_huggingface([*pairs, *cls.pairs(config)], weights, config), info)
 
 
 def _range(info: Mapping[str, Any]) -> tuple[float, float]:

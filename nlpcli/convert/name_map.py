@@ -113,7 +113,7 @@ def has(config: Config, name: str) -> bool:
     return bool(config["feed_forward_bias"]) if ".feed_forward." in part else True
 
 
-def to_theirs(pairs: Iterable[Pair], weights: Weights, config: Config) -> dict[str, Tensor]:
+def to_huggingface(pairs: Iterable[Pair], weights: Weights, config: Config) -> dict[str, Tensor]:
     """Tensors that ours lacks and theirs must have (`has`) are filled with zeros, which change nothing."""
     return {
         pair.theirs: pair.out(
@@ -135,7 +135,7 @@ def _zeros(name: str, weights: Weights, config: Config) -> Tensor:
     return like.new_zeros(1, like.size(1)) if kind == "weight" else like.new_zeros(like.size(0))
 
 
-def to_ours(pairs: Iterable[Pair], weights: Weights, config: Config) -> dict[str, Tensor]:
+def from_huggingface(pairs: Iterable[Pair], weights: Weights, config: Config) -> dict[str, Tensor]:
     """Raises: KeyError for a tensor that is missing."""
     found: dict[str, Tensor] = {}
     for pair in pairs:

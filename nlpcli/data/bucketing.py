@@ -1,4 +1,4 @@
-"""Batches of sequences within a budget of tokens, of similar length or random, and the way back to the original order."""
+"""Batches of sequences within a budget of tokens, of similar length or random, and the way back to their order."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Places:
+class CellRoles:
     """Which cells of a row hold what, counted from 0: texts, label (several: one of parts; None: no label), id."""
 
     texts: tuple[int, ...]
@@ -152,14 +152,14 @@ def find(wanted: str, names: Sequence[str] | None, width: int, place: str) -> in
     )
 
 
-def by_names(columns: Columns, names: Sequence[str], *, texts: int | None, labelled: bool, place: str) -> Places:
+def by_names(columns: Columns, names: Sequence[str], *, texts: int | None, labelled: bool, place: str) -> CellRoles:
     """The places by the names of a header or of a JSON object.
 
     texts: how many there have to be; None: 2 if text2 is named, or if text is not and a usual pair is there; else 1.
 
     Raises: NlpcliError for a column that is not there, and where it is ambiguous which is meant.
     """
-    width, usual = len(names), Usual(names, place)
+    width, usual = len(names), UsualColumns(names, place)
     first = None if columns.text is None else find(columns.text, names, width, place)
     second = None if columns.text2 is None else find(columns.text2, names, width, place)
     taken = {i for i in (first, second) if i is not None}
@@ -180,12 +180,12 @@ def by_names(columns: Columns, names: Sequence[str], *, texts: int | None, label
         raise _unclear_column(what, names, place, "--text2" if taken else "--text")
     id = find(columns.id, names, width, place) if columns.id else usual.first(IDS, set(places), None)
     label = _label(columns, names, usual, set(places), labelled=labelled, place=place)
-    return Places(places, label, id)
+    return CellRoles(places, label, id)
 
 
 def by_numbers(
     columns: Columns, rows: Sequence[Sequence[str]], *, texts: int | None, labelled: bool, place: str
-) -> Places:
+) -> CellRoles:
     """The places in a table without header, whose first rows are given.
 
     The columns that are not named are, from left to right, text, second text and label, as far as these are not named;
@@ -225,7 +225,7 @@ def by_numbers(
             hint="put labels into a separate column; if the first word of each line is its label, use --format "
             "labeled-lines",
         )
-    return Places(tuple(places[role] for role in ("text", "text2") if role in places), places.get("label"), id)
+    return CellRoles(tuple(places[role] for role in ("text", "text2") if role in places), places.get("label"), id)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -234,7 +234,7 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(some) + (", …" if len(names) > len(some) else "") or "none"
 
 
-class Usual:
+class UsualColumns:
     """The columns that are found by usual names; a name that several columns have picks none of them."""
 
     def __init__(self, names: Sequence[str], place: str) -> None:
@@ -292,7 +292,7 @@ def ambiguous(places: Sequence[int], names: Sequence[str], place: str, option: s
 
 
 def _label(
-    columns: Columns, names: Sequence[str], usual: Usual, taken: set[int], *, labelled: bool, place: str
+    columns: Columns, names: Sequence[str], usual: UsualColumns, taken: set[int], *, labelled: bool, place: str
 ) -> tuple[int, ...] | None:
     if columns.label is not None:
         whole = columns.label in names or "," not in columns.label

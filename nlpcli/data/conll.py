@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.config.counting import counted
-from nlpcli.data.columns import Columns, Usual, column_number, find, squashed
+from nlpcli.data.columns import Columns, UsualColumns, column_number, find, squashed
 from nlpcli.data.examples import Example, blank_example, check_width
 from nlpcli.data.json_objects import begins_list
 from nlpcli.data.label_text import clean_tag
@@ -195,7 +195,7 @@ def _column(
     if row.names is None:
         return position
     option = ("--text" if usual is _WORDS else "--label") if needed else None
-    return Usual(row.names, row.place).first(usual, (), option)
+    return UsualColumns(row.names, row.place).first(usual, (), option)
 
 
 def _list(value: object, what: str, place: str) -> tuple[str, ...]:

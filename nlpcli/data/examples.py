@@ -13,9 +13,9 @@ from typing import Any
 from nlpcli.config.counting import counted
 from nlpcli.data.columns import (
     IDS,
+    CellRoles,
     Columns,
-    Places,
-    Usual,
+    UsualColumns,
     ambiguous,
     by_names,
     by_numbers,
@@ -133,11 +133,11 @@ class _Finder:
         self.labelled = labelled
         self.label_names = label_names
         self.lenient = columns.text is not None and (columns.label is not None or not labelled)
-        self.places: Places | None = None
+        self.places: CellRoles | None = None
         self.names: tuple[str, ...] | None = None
         self.width = 0
 
-    def find(self, row: Row, first: Sequence[Row]) -> Places:
+    def find(self, row: Row, first: Sequence[Row]) -> CellRoles:
         if row.names is None:
             cells = [other.cells for other in first]
             places = by_numbers(self.columns, cells, texts=self.texts, labelled=self.labelled, place=row.place)
@@ -275,7 +275,7 @@ def _numbered(names: Sequence[str]) -> list[int]:
 
 
 def _usual(row: Row, wanted: Sequence[str], option: str | None) -> int | None:
-    return Usual(row.names or (), row.place).first(wanted, (), option)
+    return UsualColumns(row.names or (), row.place).first(wanted, (), option)
 
 
 def _stem(row: Row, columns: Columns) -> list[int]:

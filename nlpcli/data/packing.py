@@ -101,7 +101,7 @@ class PackedWindows(_Windows):
     Source: Brown et al. 2020, appendix B (documents packed, no padding, the end of text between them).
     """
 
-    reads_on = False  # whether a row of a batch continues that row of the batch before
+    stateful = False  # whether a row of a batch continues that row of the batch before
 
     def __init__(self, shards: ShardSet, context: int, *, eos: int | None, batch_size: int, seed: int = 0) -> None:
         self.stream = _stream_of_windows(shards, context, eos, batch_size)
@@ -134,7 +134,7 @@ class StreamedWindows(_Windows):
     Source: Dai et al. 2019, section 3.2.
     """
 
-    reads_on = True
+    stateful = True
 
     def __init__(self, shards: ShardSet, context: int, *, eos: int | None, batch_size: int, seed: int = 0) -> None:
         self.stream = _stream_of_windows(shards, context, eos, batch_size)

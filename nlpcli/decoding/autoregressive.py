@@ -21,7 +21,7 @@ Watch = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Renewal:
+class ContextShift:
     """A model that has read `window` tokens forgets all but the last half of them and continues.
 
     `state(rows)` gives a fresh state, into which the last half is read again.
@@ -39,7 +39,7 @@ def roll_out(
     *,
     constraints: Constraints | GenerationRules,
     choose: Choose | None,
-    renewal: Renewal | None = None,
+    context_shift: ContextShift | None = None,
     watch: Watch | None = None,
 ) -> list[Hypothesis]:
     """One continuation of each prefix, token by token.
@@ -51,7 +51,7 @@ def roll_out(
 
     The logits the model returns are overwritten.
     """
-    roll = _RollOut(model, state, prefixes, conditions, constraints, renewal)
+    roll = _RollOut(model, state, prefixes, conditions, constraints, context_shift)
     if choose is None:
         roll.logprobs.fill_(torch.nan)
     while len(roll.rows):
@@ -87,9 +87,9 @@ class _RollOut:
         prefixes: Sequence[Sequence[int]],
         conditions: StopConditions,
         constraints: Constraints | GenerationRules,
-        renewal: Renewal | None,
+        context_shift: ContextShift | None,
     ) -> None:
-        self.model, self.state, self.constraints, self.renewal = model, state, constraints, renewal
+        self.model, self.state, self.constraints, self.context_shift = model, state, constraints, context_shift
         device = device_of(model)
         ends, max_length = conditions.ends, conditions.max_length
         room_for_end = conditions.room_for_end and bool(ends)
@@ -100,8 +100,8 @@ class _RollOut:
         limits = length_limits(
             max_length,
             self.prefixes.lengths,
-            model.max_length if renewal is None else renewal.window,
-            renewable=renewal is not None,
+            model.max_length if context_shift is None else context_shift.window,
+            shiftable=context_shift is not None,
         )
         self.ends = torch.tensor(
             [n + limit for n, limit in zip(self.prefixes.lengths, limits, strict=True)], device=device
@@ -185,10 +185,10 @@ class _RollOut:
 
     def _make_room(self) -> None:
         """Begins anew where the model has no positions for what it is given next."""
-        renewal = self.renewal
-        if renewal is not None and self.held + self.unread.shape[1] > renewal.window:
-            self.state, self.held = renewal.state(len(self.rows)), 0
-            self.unread = self.history[:, -max(1, renewal.window // 2) :]
+        context_shift = self.context_shift
+        if context_shift is not None and self.held + self.unread.shape[1] > context_shift.window:
+            self.state, self.held = context_shift.state(len(self.rows)), 0
+            self.unread = self.history[:, -max(1, context_shift.window // 2) :]
         self.held += self.unread.shape[1]
 
     def _choose(self, logits: Tensor, choose: Choose, position: int) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.models.decodable import Decodable
 
 Attends = Callable[[Tensor, object], tuple[Tensor, object, Tensor]]
-"""`nlpcli.decoding.cross_attention.Attending.step_with_attention`."""
+"""`nlpcli.decoding.cross_attention.AttentionRecorder.step_with_attention`."""
 
 
 @torch.inference_mode()

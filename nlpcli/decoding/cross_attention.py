@@ -38,7 +38,7 @@ def cross_attentions(model: TranslationModel) -> list[Recordable]:
     return list(model.attention_sites()[CROSS])
 
 
-class Attending:
+class AttentionRecorder:
     """A `Decodable` with `step_with_attention`, which gives the attention weights of an encoder–decoder's steps.
 
     padding (sources, source positions): 1 where there is padding and 0 elsewhere; None where there is none.

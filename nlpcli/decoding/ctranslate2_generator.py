@@ -6,7 +6,8 @@ What differs there from `greedy_search`, and what is done about it:
   not: where they are wanted, the finished text is scored in one pass.
 - All texts of a batch have one limit, and a prompt is read token by token from the length of the shortest one on. So
   texts of similar length share a batch.
-- It does not continue beyond its window. Here a text is continued from the last half of the window, as with `Renewal`.
+- It does not continue beyond its window. Here a text is continued from the last half of the window, as with
+  `ContextShift`.
 - A Python function that gets each token takes about half as long as a token of a small model. It is used for stop
   texts, for a text that is shown while it grows, and where texts of a batch have different limits.
 """

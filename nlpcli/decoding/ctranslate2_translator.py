@@ -58,7 +58,7 @@ def unsupported(settings: TranslatorSettings) -> list[str]:
 
 
 @dataclass(frozen=True)
-class FastModel:
+class CTranslate2Model:
     """A model as CTranslate2 has it.
 
     library: its translator. names: of all ids there. rows: how many positions the folder has, and positions: how many
@@ -79,7 +79,7 @@ class CTranslate2Translator(LineTranslator):
 
     def __init__(
         self,
-        model: FastModel,
+        model: CTranslate2Model,
         tokenizer: Tokenizer,
         settings: TranslatorSettings,
         *,

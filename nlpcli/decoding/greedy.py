@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nlpcli.decoding.autoregressive import Renewal, Watch, roll_out
+from nlpcli.decoding.autoregressive import ContextShift, Watch, roll_out
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.hypothesis import Hypothesis
 from nlpcli.decoding.stop_conditions import StopConditions
@@ -23,7 +23,7 @@ def greedy_search(
     conditions: StopConditions,
     *,
     constraints: Constraints | None = None,
-    renewal: Renewal | None = None,
+    context_shift: ContextShift | None = None,
     watch: Watch | None = None,
     scores: bool = True,
 ) -> list[list[Hypothesis]]:
@@ -38,7 +38,7 @@ def greedy_search(
         conditions,
         constraints=constraints or Constraints(),
         choose=most_probable if scores else None,
-        renewal=renewal,
+        context_shift=context_shift,
         watch=watch,
     )
     return [[hypothesis] for hypothesis in found]

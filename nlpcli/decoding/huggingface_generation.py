@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nlpcli.config.counting import counted
 from nlpcli.config.generation_settings import Generation
-from nlpcli.decoding.autoregressive import Renewal, Watch, roll_out
+from nlpcli.decoding.autoregressive import ContextShift, Watch, roll_out
 from nlpcli.decoding.greedy import most_probable
 from nlpcli.decoding.hypothesis import Hypothesis
 from nlpcli.decoding.logits_processors import GenerationRules
@@ -68,18 +68,18 @@ class HuggingFaceDecoder:
         inputs: GenerationInputs,
         *,
         stop: Stop | None = None,
-        renewal: Renewal | None = None,
+        context_shift: ContextShift | None = None,
         watch: Watch | None = None,
     ) -> list[list[Hypothesis]]:
-        """The continuations of each prefix, best first; for `renewal` and `watch` see `roll_out`.
+        """The continuations of each prefix, best first; for `context_shift` and `watch` see `roll_out`.
 
         Raises: NlpcliError when a prefix leaves no room.
         """
         settings, prefixes, sources = self.settings, inputs.prefixes, inputs.sources
         beams = settings.num_beams > 1 and not settings.do_sample
-        window = model.max_length if renewal is None else renewal.window
-        renewable = renewal is not None and not beams  # the hypotheses of a beam go on from states of their own
-        limits = length_limits(inputs.limits, [len(prefix) for prefix in prefixes], window, renewable=renewable)
+        window = model.max_length if context_shift is None else context_shift.window
+        shiftable = context_shift is not None and not beams  # the hypotheses of a beam go on from states of their own
+        limits = length_limits(inputs.limits, [len(prefix) for prefix in prefixes], window, shiftable=shiftable)
         device = device_of(model)
         rules = GenerationRules(settings, prefixes, limits, prefixes if sources is None else sources, device)
         if beams:
@@ -92,7 +92,7 @@ class HuggingFaceDecoder:
             StopConditions(settings.ends, limits, stop=stop),
             constraints=rules,
             choose=sampler(self._sampling(), prefixes, inputs.streams) if settings.do_sample else most_probable,
-            renewal=renewal,
+            context_shift=context_shift,
             watch=watch,
         )
         return [[self._with_end(one)] for one in rows]

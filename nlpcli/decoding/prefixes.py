@@ -62,12 +62,12 @@ def device_of(model: object) -> torch.device:
 
 
 def length_limits(
-    max_length: int | Sequence[int], prefix_lengths: Sequence[int], window: int | None, *, renewable: bool = False
+    max_length: int | Sequence[int], prefix_lengths: Sequence[int], window: int | None, *, shiftable: bool = False
 ) -> list[int]:
     """How many tokens each sentence may get: its own limit, and what the model's positions allow.
 
     A model with `window` positions can read that many tokens, so the last one it writes need not have a position;
-    `renewable`: the search can begin anew when they are used up.
+    `shiftable`: the search can begin anew when they are used up.
     Raises: NlpcliError when a prefix leaves no room, or a limit is below one.
     """
     limits = [max_length] * len(prefix_lengths) if isinstance(max_length, int) else list(max_length)
@@ -81,7 +81,7 @@ def length_limits(
             f"the prefix has {tokens}, but the model has only {positions}",
             hint="shorten the prompt or the target prefix",
         )
-    if renewable:
+    if shiftable:
         return limits
     return [min(limit, window + 1 - length) for limit, length in zip(limits, prefix_lengths, strict=True)]
 

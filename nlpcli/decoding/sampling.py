@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nlpcli.decoding.autoregressive import Choose, Renewal, Watch, roll_out
+from nlpcli.decoding.autoregressive import Choose, ContextShift, Watch, roll_out
 from nlpcli.decoding.hypothesis import Hypothesis
 from nlpcli.decoding.search_settings import SamplingSettings
 from nlpcli.decoding.stop_conditions import StopConditions
@@ -31,7 +31,7 @@ def sample(
     *,
     settings: SamplingSettings | None = None,
     streams: Sequence[tuple[int, ...]] | None = None,
-    renewal: Renewal | None = None,
+    context_shift: ContextShift | None = None,
     watch: Watch | None = None,
 ) -> list[list[Hypothesis]]:
     """One random continuation of each prefix, as the only one of its list; see `roll_out` and `sampler` for arguments.
@@ -46,7 +46,7 @@ def sample(
         conditions,
         constraints=settings.constraints,
         choose=sampler(settings, prefixes, streams),
-        renewal=renewal,
+        context_shift=context_shift,
         watch=watch,
     )
     return [[hypothesis] for hypothesis in found]

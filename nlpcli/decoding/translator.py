@@ -18,7 +18,7 @@ from nlpcli.decoding.alignment_symmetrization import links_of_targets
 from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.cross_attention import (
     Alignment,
-    Attending,
+    AttentionRecorder,
     forced_weights,
     head_weights,
     word_weights,
@@ -115,7 +115,7 @@ class Translator(LineTranslator):
         if self._covers:
             lengths = torch.tensor([len(job.source) for job in jobs])
             padding = (torch.arange(int(lengths.max())) >= lengths[:, None]).float().to(self.device)
-            searched = Attending(self.model, self.settings.alignment_layer, padding)
+            searched = AttentionRecorder(self.model, self.settings.alignment_layer, padding)
         return beam_search(
             searched, state, prefixes, eos=special.eos, max_length=limits, settings=search, room_for_end=True
         )

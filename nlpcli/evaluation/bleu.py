@@ -129,15 +129,15 @@ class Bleu(SacreMetric):
             "reference_length": score.ref_len,
         }
 
-    def remarks(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> np.ndarray:
+    def caution_counts(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> np.ndarray:
         """Lines that end in " .", and whether a hypothesis is long enough for all n-grams."""
         order = self._settings["max_ngram_order"]
         long = not self._effective_order and any(len(self._split(line)) >= order for line in hypotheses)
         return np.array([sum(line.endswith(" .") for line in hypotheses), long])
 
-    def cautions_from(self, remarks: np.ndarray, sample: ReferenceLines, *, sentence: bool = False) -> list[str]:
+    def cautions_from(self, caution_counts: np.ndarray, sample: ReferenceLines, *, sentence: bool = False) -> list[str]:
         found = []
-        if self.tokenize != "none" and remarks[0] >= _TOKENIZED:
+        if self.tokenize != "none" and caution_counts[0] >= _TOKENIZED:
             found.append(
                 f"at least {_TOKENIZED} lines end in ' .', so the text seems to be tokenized, but BLEU expects "
                 "detokenized text; detokenize it, or add --tokenize none"
@@ -149,7 +149,7 @@ class Bleu(SacreMetric):
                 f"the references look like {script}, which the tokenizer '{self.tokenize}' does not split into "
                 f"words; use --tokenize {remedy}"
             )
-        if not sentence and not self._effective_order and not remarks[1]:
+        if not sentence and not self._effective_order and not caution_counts[1]:
             found.append(
                 f"no hypothesis has {counted(self._settings['max_ngram_order'], 'token')} or more, so BLEU is 0; add "
                 "--effective-order to leave out the n-grams that are too long"

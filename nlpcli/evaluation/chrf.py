@@ -96,7 +96,7 @@ class Chrf(SacreMetric):
         }
         self._words = WordIds(self.build()._remove_punctuation)
 
-    def cautions_from(self, remarks: np.ndarray, sample: ReferenceLines, *, sentence: bool = False) -> list[str]:
+    def cautions_from(self, caution_counts: np.ndarray, sample: ReferenceLines, *, sentence: bool = False) -> list[str]:
         script = unspaced_script(sample) if self._settings["word_order"] else None
         if script is None:
             return []

@@ -135,14 +135,14 @@ class WordErrorRate(LineMetric):
             scores.append(self._score(total, resampling=resampling, bounds=interval(scored), p_value=p_value))
         return scores
 
-    def remarks(self, hypotheses: Lines, references: Sequence[Lines]) -> np.ndarray:
+    def caution_counts(self, hypotheses: Lines, references: Sequence[Lines]) -> np.ndarray:
         """References that are not blank, and those with alternatives."""
         filled = sum(bool(line) and not line.isspace() for line in references[0])
         choices = self._alternatives and sum("{" in line.split() for line in references[0])
         return np.array([filled, choices])
 
-    def cautions_from(self, remarks: np.ndarray, sample: Lines, *, sentence: bool = False) -> list[str]:
-        filled, choices = remarks.tolist()
+    def cautions_from(self, caution_counts: np.ndarray, sample: Lines, *, sentence: bool = False) -> list[str]:
+        filled, choices = caution_counts.tolist()
         if not filled:
             return [
                 f"no reference contains any {self.unit}, so the rate follows jiwer's convention for empty references"

@@ -83,20 +83,20 @@ class LineMetric:
     def check_resampling(self, resampling: Resampling) -> None:
         """Raises: NlpcliError for a paired test that this metric does not make."""
 
-    def remarks(self, hypotheses: Items, references: Sequence[Items]) -> np.ndarray:
+    def caution_counts(self, hypotheses: Items, references: Sequence[Items]) -> np.ndarray:
         """The numbers that the cautions depend on, summed over lines: (numbers,)."""
         return np.zeros(0, dtype=np.int64)
 
-    def cautions_from(self, remarks: np.ndarray, sample: Items, *, sentence: bool = False) -> list[str]:
+    def cautions_from(self, caution_counts: np.ndarray, sample: Items, *, sentence: bool = False) -> list[str]:
         """The cautions about a text. sample: the first lines of its first references, as `unspaced_script` needs."""
         return []
 
     def cautions(self, hypotheses: Items, references: Sequence[Items]) -> list[str]:
-        return self.cautions_from(self.remarks(hypotheses, references), references[0])
+        return self.cautions_from(self.caution_counts(hypotheses, references), references[0])
 
     def sentence_cautions(self, hypotheses: Items, references: Sequence[Items]) -> list[str]:
         """The `cautions` that hold for the scores of single lines, too."""
-        return self.cautions_from(self.remarks(hypotheses, references), references[0], sentence=True)
+        return self.cautions_from(self.caution_counts(hypotheses, references), references[0], sentence=True)
 
     def corpus(self, hypotheses: Items, references: Sequence[Items], resampling: Resampling | None = None) -> Score:
         check_segments(hypotheses, references, self.max_references)
@@ -118,7 +118,7 @@ class LineMetric:
         return found
 
 
-class Remarks:
+class CautionCounts:
     """The inputs of the cautions about a text, from its portions: see `LineMetric.cautions_from`."""
 
     def __init__(self, sample: int) -> None:

@@ -19,7 +19,7 @@ from nlpcli.evaluation.score import Score
 
 
 @dataclass(frozen=True)
-class Protocol:
+class PerplexityProtocol:
     """How a text was cut for the model.
 
     window: tokens the model sees at once; None: a whole sentence, scored alone. stride: tokens from one window's start
@@ -50,7 +50,7 @@ def perplexity(
     words: int | None = None,
     bytes: int | None = None,
     characters: int | None = None,
-    protocol: Protocol,
+    protocol: PerplexityProtocol,
 ) -> dict[str, Score]:
     """All measures that the given counts allow, by name.
 
@@ -75,7 +75,7 @@ def perplexity(
     return {score.name: score for score in scores}
 
 
-def _score(name: str, level: str, value: float, count: int, protocol: Protocol) -> Score:
+def _score(name: str, level: str, value: float, count: int, protocol: PerplexityProtocol) -> Score:
     tokenizer = f"|tok:{protocol.tokenizer}" if protocol.tokenizer else ""
     cut = "window:sentence" if protocol.window is None else f"window:{protocol.window}|stride:{protocol.stride}"
     cut += f"|memory:{protocol.memory}" if protocol.memory else ""

@@ -172,7 +172,7 @@ class Rouge(LineMetric, ExampleMetric, Generic[Prepared]):
         check_segments(hypotheses, references, self.max_references)
         return self.per_example(100 * self.line_statistics(hypotheses, references)[:, 2], reference_count(references))
 
-    def remarks(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> np.ndarray:
+    def caution_counts(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> np.ndarray:
         """Letters in the references, and those that the tokenizer `ascii` keeps."""
         if self.tokenizer != "ascii":
             return np.zeros(2, dtype=np.int64)
@@ -181,7 +181,7 @@ class Rouge(LineMetric, ExampleMetric, Generic[Prepared]):
         kept = sum(sum(letter.isascii() and letter.isalpha() for letter in text) for text in texts)
         return np.array([letters, kept])
 
-    def cautions_from(self, remarks: np.ndarray, sample: ReferenceLines, *, sentence: bool = False) -> list[str]:
+    def cautions_from(self, caution_counts: np.ndarray, sample: ReferenceLines, *, sentence: bool = False) -> list[str]:
         if self.tokenizer != "ascii":
             if unspaced_script(sample) != SOUTHEAST_ASIAN:
                 return []
@@ -189,7 +189,7 @@ class Rouge(LineMetric, ExampleMetric, Generic[Prepared]):
                 f"the references look like {SOUTHEAST_ASIAN}, which ROUGE does not split into words; use chrf, which "
                 "counts characters"
             ]
-        if 2 * remarks[1] < remarks[0]:
+        if 2 * caution_counts[1] < caution_counts[0]:
             return [
                 "most letters in the references are outside a-z, and ROUGE ignores them; add --rouge-tokenize unicode "
                 "to count them"
@@ -263,14 +263,14 @@ class RougeLsum(Rouge[list[Tokens]]):
                     total += 1
         return total, ours.total(), true.total()
 
-    def remarks(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> np.ndarray:
+    def caution_counts(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> np.ndarray:
         """As `Rouge`, and the texts of several lines."""
         texts = [text for text in (*hypotheses, *references[0]) if text is not None]
-        return np.append(super().remarks(hypotheses, references), sum("\n" in text for text in texts))
+        return np.append(super().caution_counts(hypotheses, references), sum("\n" in text for text in texts))
 
-    def cautions_from(self, remarks: np.ndarray, sample: ReferenceLines, *, sentence: bool = False) -> list[str]:
-        found = super().cautions_from(remarks, sample)
-        if self.sentence_borders == "lines" and not remarks[2]:
+    def cautions_from(self, caution_counts: np.ndarray, sample: ReferenceLines, *, sentence: bool = False) -> list[str]:
+        found = super().cautions_from(caution_counts, sample)
+        if self.sentence_borders == "lines" and not caution_counts[2]:
             found.append(
                 "no text has more than one line, so ROUGE-Lsum equals ROUGE-L; add --rouge-sentences split to split "
                 "the texts into sentences"

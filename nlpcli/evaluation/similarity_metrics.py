@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 24  # similarities in memory at once
 
 
-class JudgedTask(Protocol):
+class SimilarityTask(Protocol):
     """The methods of a task that these metrics use."""
 
     def judged(self, examples: Sequence[Example]) -> str:
@@ -25,7 +25,7 @@ class JudgedTask(Protocol):
 
 
 def similarity_scores(
-    task: JudgedTask,
+    task: SimilarityTask,
     examples: Sequence[Example],
     predictions: Sequence[Any],  # mappings that also have `vectors`
     resampling: Resampling | None = None,

@@ -71,7 +71,7 @@ class Ter(SacreMetric):
             metric._extract_corpus_statistics(list(hypotheses), cast("list[list[str]]", lists)), dtype=float
         )
 
-    def cautions_from(self, remarks: np.ndarray, sample: ReferenceLines, *, sentence: bool = False) -> list[str]:
+    def cautions_from(self, caution_counts: np.ndarray, sample: ReferenceLines, *, sentence: bool = False) -> list[str]:
         found = []
         normalized, asian = self._settings["normalized"], self._settings["asian_support"]
         if asian and not normalized and not self._settings["no_punct"]:

@@ -21,7 +21,7 @@ class Mistake:
     text: str
 
 
-class MistakenTask(Protocol):
+class TaskWithMistakes(Protocol):
     """The methods of a task that `mistakes` uses."""
 
     def mistake(self, example: Example, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
@@ -32,7 +32,7 @@ class MistakenTask(Protocol):
 
 
 def mistakes(
-    task: MistakenTask, examples: Sequence[Any], predictions: Sequence[Mapping[str, Any]], count: int
+    task: TaskWithMistakes, examples: Sequence[Any], predictions: Sequence[Mapping[str, Any]], count: int
 ) -> list[Mistake]:
     """The `count` worst of a task's wrong predictions, the worst first."""
     found = []

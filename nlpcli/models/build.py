@@ -48,7 +48,7 @@ class _NoValues(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def outline(
+def build_on_meta(
     config: ModelConfig | Mapping[str, Any], vocab_size: int, head: Mapping[str, Any] | None = None
 ) -> AnyModel:
     """The model of `build_model` without memory for its numbers: names, shapes and counts.

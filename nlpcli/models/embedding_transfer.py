@@ -23,7 +23,7 @@ _ROWS = re.compile(
 
 
 @dataclass(frozen=True)
-class Carried:
+class TransferredTokens:
     """How many of the `total` tokens of the new tokenizer have kept their vectors."""
 
     shared: int
@@ -31,9 +31,9 @@ class Carried:
 
 
 @torch.no_grad()
-def carry_embeddings(
+def transfer_embeddings(
     weights: Mapping[str, Tensor], old: Tokenizer, new: Tokenizer
-) -> tuple[dict[str, Tensor], Carried]:
+) -> tuple[dict[str, Tensor], TransferredTokens]:
     """A model's state dict for the tokenizer `new` instead of its own, `old`.
 
     A token in both vocabularies keeps its rows in embeddings and output matrix, and its output bias. A special token
@@ -68,7 +68,7 @@ def carry_embeddings(
             made[key] = _sampled(matrix[plain] if len(plain) else matrix, new.vocab_size)
             made[key][kept[:, 0]] = matrix[kept[:, 1]]
         result[name] = made[key]
-    return result, Carried(len(kept), new.vocab_size)
+    return result, TransferredTokens(len(kept), new.vocab_size)
 
 
 def _sampled(rows: Tensor, count: int) -> Tensor:
@@ -108,7 +108,7 @@ def with_roles(tokenizer: Tokenizer, roles: Sequence[str]) -> Tokenizer:
     """The tokenizer with an id of its own, beyond those it has, for each of `roles` that it lacks.
 
     So a decoder gets the delimiter and the last token of Radford et al. 2018, section 3.3. The new special tokens are
-    spelled `<role>`, and no text has them. `carry_embeddings` gives a model the rows for them.
+    spelled `<role>`, and no text has them. `transfer_embeddings` gives a model the rows for them.
     """
     special = tokenizer.special
     missing = [role for role in roles if role in special.absent]

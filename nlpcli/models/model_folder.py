@@ -186,11 +186,11 @@ def check_shapes(
 
     Raises: NlpcliError when no such model can be built, and as `load_weights`.
     """
-    from nlpcli.models.build import outline
+    from nlpcli.models.build import build_on_meta
 
     check_layers(config, stored, source)
     try:
-        own = outline(config, vocab_size, head).state_dict(keep_vars=True)
+        own = build_on_meta(config, vocab_size, head).state_dict(keep_vars=True)
     except NlpcliError as error:
         raise NlpcliError(f"{source}: {error.message}", hint="the description of the model was changed") from None
     _compare({name: tuple(tensor.shape) for name, tensor in own.items()}, _first_names(own, id), stored, source)

@@ -76,12 +76,12 @@ class WithHead(nn.Module):
         """(rows, n, width) states that the head reads."""
         if self.how == "last":
             return self.body.states(rows, side=self.side, start=self.start)
-        kept: list[Tensor] = []
-        self.body.states(rows, side=self.side, start=self.start, hidden_states=kept)
+        hidden_states: list[Tensor] = []
+        self.body.states(rows, side=self.side, start=self.start, hidden_states=hidden_states)
         if self.how == "weighted":
-            weights = self.layer_weights.softmax(dim=0).to(kept[0].dtype)
-            return self.layer_scale * torch.einsum("l,lbnd->bnd", weights, torch.stack(kept))
-        chosen = kept[-self.count :]
+            weights = self.layer_weights.softmax(dim=0).to(hidden_states[0].dtype)
+            return self.layer_scale * torch.einsum("l,lbnd->bnd", weights, torch.stack(hidden_states))
+        chosen = hidden_states[-self.count :]
         return torch.cat(chosen, dim=-1) if self.how == "concat" else torch.stack(chosen).mean(dim=0)
 
     def task_heads(self) -> Mapping[str, WithHead]:

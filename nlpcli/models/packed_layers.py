@@ -21,7 +21,7 @@ Norm = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Turned:
+class QueryKeyTransform:
     """Queries and keys after their norms and rotary positions, where a layer has them."""
 
     query_norm: Norm
@@ -78,7 +78,7 @@ class PackedLayer:
     norm: Norm
     feed_forward: PackedFeedForward
     feed_norm: Norm
-    turned: Turned | None
+    turned: QueryKeyTransform | None
 
     @classmethod
     def of(cls, layer: TransformerLayer) -> PackedLayer:
@@ -163,11 +163,11 @@ def usual(attention: MultiHeadAttention) -> bool:
     )
 
 
-def turned(attention: MultiHeadAttention) -> Turned | None:
+def turned(attention: MultiHeadAttention) -> QueryKeyTransform | None:
     a = attention
     if a.rotary is None and a.query_norm is None and a.key_norm is None:
         return None
-    return Turned(a.query_norm or nn.Identity(), a.key_norm or nn.Identity(), a.rotary, a.kv_heads)
+    return QueryKeyTransform(a.query_norm or nn.Identity(), a.key_norm or nn.Identity(), a.rotary, a.kv_heads)
 
 
 def frozen(*modules: nn.Linear | None) -> FrozenLinear:

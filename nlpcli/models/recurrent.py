@@ -15,7 +15,7 @@ from nlpcli.layers.embeddings import Embedding
 from nlpcli.models.backbone import CROSS, EMBEDDINGS, FINAL, Direction, Part
 from nlpcli.models.decoder_state import Memory
 from nlpcli.models.padded_batch import Rows
-from nlpcli.models.recurrent_attention import Choices, MonotonicWindow, PredictiveWindow, SourceAttention
+from nlpcli.models.recurrent_attention import MonotonicWindow, PredictiveWindow, SampledPositions, SourceAttention
 from nlpcli.models.recurrent_decoder import (
     BahdanauDecoder,
     DecoderOutput,
@@ -52,14 +52,16 @@ class RecurrentEncoderDecoder(WithVocabulary):
         self.add_vocabulary(target, tied=c.tie in ("all", "target-output"), bias=c.output_bias)
         self.max_length: int | None = None
 
-    def encode(self, source: Tensor, source_mask: Tensor | None = None, kept: list[Tensor] | None = None) -> Memory:
+    def encode(
+        self, source: Tensor, source_mask: Tensor | None = None, hidden_states: list[Tensor] | None = None
+    ) -> Memory:
         """source (batch, m) ids, source_mask (batch, m) True where there is a token; None when there is no padding.
 
-        kept: is given the embeddings and the states of all layers.
+        hidden_states: is given the embeddings and the states of all layers.
         """
         if source_mask is not None and bool(source_mask.all()):
             source_mask = None
-        return Memory(self.encoder(self.encoder_embedding(source), source_mask, kept), source_mask)
+        return Memory(self.encoder(self.encoder_embedding(source), source_mask, hidden_states), source_mask)
 
     def init_state(self, memory: Memory) -> RecurrentState:
         """The state before the first target token; what attention makes of the sources alone is computed here, once."""
@@ -98,7 +100,7 @@ class RecurrentEncoderDecoder(WithVocabulary):
 
     def hidden_and_choices(
         self, source: Tensor, source_mask: Tensor | None, target: Tensor
-    ) -> tuple[Tensor, Choices | None]:
+    ) -> tuple[Tensor, SampledPositions | None]:
         """As `hidden`, and what hard attention has sampled."""
         found = self._read(target, self.init_state(self.encode(source, source_mask)))
         return self.dropout(found.hidden), found.choices

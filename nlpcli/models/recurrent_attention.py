@@ -44,7 +44,7 @@ class AttendedSource:
 
 
 @dataclass(frozen=True)
-class Choices:
+class SampledPositions:
     """Positions that hard attention has sampled for queries (rows, n), for the gradient of their probabilities.
 
     log_probability, entropy (rows, n): of the sampled position, and of what it was sampled from, in nats. baseline
@@ -59,11 +59,11 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Attended:
+class SourceContext:
     """context (rows, n, d_value), and what was sampled, of hard attention in training."""
 
     context: Tensor
-    choices: Choices | None = None
+    choices: SampledPositions | None = None
 
 
 class MonotonicWindow(nn.Module):
@@ -158,7 +158,7 @@ class SourceAttention(nn.Module):
 
     def forward(
         self, query: Tensor, source: AttendedSource, start: int, recording: StepRecording | None = None
-    ) -> Attended:
+    ) -> SourceContext:
         """query (rows, n, d_query) at the positions from `start` of the target. recording: of this attention."""
         rows, n, _ = query.shape
         width = source.width
@@ -170,13 +170,13 @@ class SourceAttention(nn.Module):
             context = softmax_attention(
                 features, key, source.value.to(features.dtype), attention_mask=source.padding, scale=1.0
             )
-            return Attended(context.reshape(rows, n, -1))
+            return SourceContext(context.reshape(rows, n, -1))
         scores, factor = self._scores(queries, features, positions, source)
         choices = None
         if self.training and self.baseline is not None:
             weights, *sampled = _sampled(scores)
             expected = self.baseline(query.detach())
-            choices = Choices(*(x.reshape(rows, n) for x in (*sampled, expected)))
+            choices = SampledPositions(*(x.reshape(rows, n) for x in (*sampled, expected)))
         else:
             weights = self._weights(scores)
         if factor is not None:
@@ -184,7 +184,7 @@ class SourceAttention(nn.Module):
         if recording is not None:
             weights = recording.add(apart(weights, width)).reshape(weights.shape)
         context = weights.to(source.value.dtype) @ source.value  # (sources, 1, width · n, d_value)
-        return Attended(context.reshape(rows, n, -1), choices)
+        return SourceContext(context.reshape(rows, n, -1), choices)
 
     def _scores(
         self, queries: Tensor, features: Tensor, positions: Tensor, source: AttendedSource

@@ -17,7 +17,7 @@ from nlpcli.attention.hooks import StepRecording
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.linear import Linear
 from nlpcli.models.decoder_state import Memory
-from nlpcli.models.recurrent_attention import AttendedSource, Choices, SourceAttention
+from nlpcli.models.recurrent_attention import AttendedSource, SampledPositions, SourceAttention
 from nlpcli.models.recurrent_layers import CARRIED, Carry, StepLayer, recurrent_layer, run_layer
 
 
@@ -59,7 +59,7 @@ class DecoderOutput:
     hidden: Tensor
     states: Tensor
     state: RecurrentState
-    choices: Choices | None = None
+    choices: SampledPositions | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class RecurrentDecoder(nn.Module):
 
     def _attend(
         self, query: Tensor, state: RecurrentState, step: int, recording: StepRecording | None
-    ) -> tuple[Tensor, Choices | None]:
+    ) -> tuple[Tensor, SampledPositions | None]:
         """query (rows, d_model) of step `step` after `state` -> context (rows, d_model), and what was sampled."""
         source = cast(AttendedSource, state.source)  # as `start` made it
         found = self._attention(query[:, None], source, state.length + step, recording)
@@ -259,12 +259,12 @@ class LuongDecoder(RecurrentDecoder):
         return DecoderOutput(torch.stack(hidden, dim=1), torch.stack(states, dim=1), after, _joined(choices))
 
 
-def _joined(choices: Sequence[Choices | None]) -> Choices | None:
+def _joined(choices: Sequence[SampledPositions | None]) -> SampledPositions | None:
     """The positions sampled in all steps; each step changes those after it."""
     found = [chosen for chosen in choices if chosen is not None]
     if not found:
         return None
-    return Choices(
+    return SampledPositions(
         torch.cat([chosen.log_probability for chosen in found], dim=1),
         torch.cat([chosen.entropy for chosen in found], dim=1),
         torch.cat([chosen.baseline for chosen in found], dim=1),

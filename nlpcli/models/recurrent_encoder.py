@@ -32,14 +32,14 @@ class RecurrentEncoder(nn.Module):
         self.bidirectional = bidirectional
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, kept: list[Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, hidden_states: list[Tensor] | None = None) -> Tensor:
         """x (rows, m, d_in) -> states (rows, m, d_model), zeros where there is padding.
 
-        mask (rows, m): True where there is a token; None when there is no padding. kept: is given what the first layer
-        reads, and the states of all layers.
+        mask (rows, m): True where there is a token; None when there is no padding. hidden_states: gets what the first
+        layer reads, and the states of all layers.
         """
-        if kept is not None:
-            kept.append(x)
+        if hidden_states is not None:
+            hidden_states.append(x)
         packed = None if mask is None else _packed(x, mask)
         for layer in self.layers:
             if packed is None:
@@ -47,10 +47,10 @@ class RecurrentEncoder(nn.Module):
             else:
                 found = run_packed(layer, packed)
                 packed = found._replace(data=self.dropout(found.data))
-            if packed is not None and (kept is not None or layer is self.layers[-1]):
+            if packed is not None and (hidden_states is not None or layer is self.layers[-1]):
                 x, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.size(1))
-            if kept is not None:
-                kept.append(x)
+            if hidden_states is not None:
+                hidden_states.append(x)
         return x
 
     def final(self, states: Tensor, mask: Tensor | None) -> Tensor:

@@ -168,17 +168,17 @@ class RecurrentLM(WithVocabulary):
         return RecurrentLMState(0, layers, memory[-1] if self.attention is not None else None)
 
     def _read(
-        self, tokens: Tensor, state: RecurrentLMState, kept: list[Tensor] | None = None
+        self, tokens: Tensor, state: RecurrentLMState, hidden_states: list[Tensor] | None = None
     ) -> tuple[Tensor, Tensor, RecurrentLMState]:
         """The states that predict what follows each token, those of the top layer, and the state after the last token.
 
-        kept: is given the embeddings and the states of all layers.
+        hidden_states: is given the embeddings and the states of all layers.
         """
         x = self.input_dropout(self.embedding_dropout.of(self.embedding(tokens), tokens))
         layers: list[Carry] = []
         for number, layer in enumerate(self.layers):
-            if kept is not None:
-                kept.append(x)
+            if hidden_states is not None:
+                hidden_states.append(x)
             if number:
                 x = self.hidden_dropout(x)
             x, after = run_layer(
@@ -189,8 +189,8 @@ class RecurrentLM(WithVocabulary):
         if self.attention is not None:
             x, past = self.attention(top, state.past), self.attention.remembered(top, state.past)
         x = self.dropout(x)
-        if kept is not None:
-            kept.append(x)
+        if hidden_states is not None:
+            hidden_states.append(x)
         return x, top, RecurrentLMState(state.length + tokens.size(1), layers, past)
 
     def _dropped(self, layer: nn.RNNBase) -> Tensor | None:

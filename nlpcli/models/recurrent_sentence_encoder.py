@@ -76,8 +76,8 @@ class RecurrentSentenceEncoder(Backbone):
         """
         return self._encode(tokens, mask, None)
 
-    def _encode(self, tokens: Tensor, mask: Tensor | None, kept: list[Tensor] | None) -> Tensor:
-        return cast("Tensor", self.encoder(self.embedding(tokens), mask, kept))
+    def _encode(self, tokens: Tensor, mask: Tensor | None, hidden_states: list[Tensor] | None) -> Tensor:
+        return cast("Tensor", self.encoder(self.embedding(tokens), mask, hidden_states))
 
     def vectors(self, rows: Rows) -> Tensor:
         """The vectors of sentences (rows, d_model): the encoder's final state."""

@@ -183,22 +183,22 @@ class Stack(nn.Module):
         *,
         memory: Sequence[KeyValue] | None = None,
         memory_mask: AttentionMask | None = None,
-        kept: list[Tensor] | None = None,
+        hidden_states: list[Tensor] | None = None,
     ) -> Tensor:
         """Whole texts at once: (batch, n, d_model) -> (batch, n, d_model).
 
-        memory: for each layer what its cross-attention looks at. kept: is given what enters each layer, from the bottom
-        to the top, and then what the stack gives.
+        memory: for each layer what its cross-attention looks at. hidden_states: gets what enters each layer, from the
+        bottom to the top, and then what the stack gives.
         """
         if self.global_tokens is None:
-            return self._through(x, mask, memory=memory, memory_mask=memory_mask, kept=kept)
+            return self._through(x, mask, memory=memory, memory_mask=memory_mask, hidden_states=hidden_states)
         count = self.global_tokens.size(0)
         x = torch.cat([self.global_tokens.to(x.dtype).expand(x.size(0), -1, -1), x], dim=1)
         mask = None if mask is None else mask.behind(count)
-        states: list[Tensor] | None = None if kept is None else []
-        x = self._through(x, mask, memory=memory, memory_mask=memory_mask, kept=states)
-        if kept is not None and states is not None:
-            kept += [state[:, count:] for state in states]
+        states: list[Tensor] | None = None if hidden_states is None else []
+        x = self._through(x, mask, memory=memory, memory_mask=memory_mask, hidden_states=states)
+        if hidden_states is not None and states is not None:
+            hidden_states += [state[:, count:] for state in states]
         return x[:, count:]
 
     def _through(
@@ -208,20 +208,20 @@ class Stack(nn.Module):
         *,
         memory: Sequence[KeyValue] | None,
         memory_mask: AttentionMask | None,
-        kept: list[Tensor] | None,
+        hidden_states: list[Tensor] | None,
     ) -> Tensor:
         """As `forward`, for global tokens and text."""
         if self.reversible:
-            return self._reversible(x, mask, kept)
+            return self._reversible(x, mask, hidden_states)
         bias = self._bias()
         for number, layer in enumerate(self.layers):
-            if kept is not None:
-                kept.append(x)
+            if hidden_states is not None:
+                hidden_states.append(x)
             own = None if memory is None else memory[number]
             x = layer(x, mask, bias=bias, memory=own, memory_mask=memory_mask)
         x = self.finish(x)
-        if kept is not None:
-            kept.append(x)
+        if hidden_states is not None:
+            hidden_states.append(x)
         return x
 
     def start(self) -> list[DecodingState]:
@@ -257,21 +257,21 @@ class Stack(nn.Module):
             after.append(state)
         return self.finish(x), after
 
-    def _reversible(self, x: Tensor, mask: AttentionMask | None, kept: list[Tensor] | None) -> Tensor:
+    def _reversible(self, x: Tensor, mask: AttentionMask | None, hidden_states: list[Tensor] | None) -> Tensor:
         """As `forward`. States are not kept for the backward pass, unless states or weights are recorded."""
-        looked_at = kept is not None or any(layer.self_attention.recorder is not None for layer in self.layers)
+        looked_at = hidden_states is not None or any(layer.self_attention.recorder is not None for layer in self.layers)
         if torch.is_grad_enabled() and not looked_at:
             first, second = reversible(x, x, [self._sublayers(layer, mask) for layer in self.layers])
             return self.finish((first + second) / 2)
         bias, other = self._bias(), x
         for layer in self.layers:
-            if kept is not None:
-                kept.append((x + other) / 2)
+            if hidden_states is not None:
+                hidden_states.append((x + other) / 2)
             x = x + layer.attend(other, mask, bias=bias)
             other = other + layer.feed(x)
         x = self.finish((x + other) / 2)
-        if kept is not None:
-            kept.append(x)
+        if hidden_states is not None:
+            hidden_states.append(x)
         return x
 
     def _sublayers(self, layer: TransformerLayer, mask: AttentionMask | None) -> tuple[Sublayer, Sublayer]:

@@ -83,13 +83,15 @@ class _WithDecoder(WithVocabulary):
         tokens: Tensor,
         mask: AttentionMask | None = None,
         memory: CrossMemory | None = None,
-        kept: list[Tensor] | None = None,
+        hidden_states: list[Tensor] | None = None,
     ) -> Tensor:
         """The hidden states of whole texts (rows, n), for which no state is made: (rows, n, d_model)."""
         x = self.decoder_embedding(tokens)
         if memory is None:
-            return self._scaled(self.decoder(x, mask, kept=kept))
-        return self._scaled(self.decoder(x, mask, kept=kept, memory=memory.layers, memory_mask=memory.mask))
+            return self._scaled(self.decoder(x, mask, hidden_states=hidden_states))
+        return self._scaled(
+            self.decoder(x, mask, hidden_states=hidden_states, memory=memory.layers, memory_mask=memory.mask)
+        )
 
     def _scaled(self, x: Tensor) -> Tensor:
         return x if self.output_scale == 1.0 else x * self.output_scale
@@ -118,10 +120,12 @@ class EncoderDecoder(_WithDecoder):
         self.source_encoder: nn.Module | None = None
         self._add_decoder(c, target, cross=True)
 
-    def encode(self, source: Tensor, source_mask: Tensor | None = None, kept: list[Tensor] | None = None) -> Memory:
+    def encode(
+        self, source: Tensor, source_mask: Tensor | None = None, hidden_states: list[Tensor] | None = None
+    ) -> Memory:
         """source (batch, m) ids, source_mask (batch, m) True where there is a token; None when there is no padding.
 
-        kept: is given the states of all the encoder's layers, see `Stack`.
+        hidden_states: gets those of all encoder layers, see `Stack`.
         """
         if source_mask is not None and _known(source_mask) and bool(source_mask.all()):
             source_mask = None
@@ -130,7 +134,7 @@ class EncoderDecoder(_WithDecoder):
             x = self.encoder_embedding(source)
         else:
             x = self.encoder_embedding.placed(self.source_encoder(source, mask))
-        return Memory(self.encoder(x, mask, kept=kept), source_mask)
+        return Memory(self.encoder(x, mask, hidden_states=hidden_states), source_mask)
 
     def init_state(self, memory: Memory) -> DecoderState:
         """The state before the first target token; the source's keys and values are computed here, once."""
@@ -145,9 +149,9 @@ class EncoderDecoder(_WithDecoder):
         """Hidden states (batch, n, d_model) that predict what follows each token of target (batch, n)."""
         return self.target_hidden(target, self.encode(source, source_mask))
 
-    def target_hidden(self, target: Tensor, memory: Memory, kept: list[Tensor] | None = None) -> Tensor:
-        """As `hidden`, for a source that was encoded. kept: is given the states of all the decoder's layers."""
-        return self._read(target, memory=self._cross(memory), kept=kept)
+    def target_hidden(self, target: Tensor, memory: Memory, hidden_states: list[Tensor] | None = None) -> Tensor:
+        """As `hidden`, for a source that was encoded. hidden_states: gets those of all decoder layers."""
+        return self._read(target, memory=self._cross(memory), hidden_states=hidden_states)
 
     def whole_target_hidden(self, target: Tensor, target_mask: Tensor, memory: Memory) -> Tensor:
         """As `target_hidden`, but each position also sees the target tokens after it (Garg et al. 2019, section 4.3).
@@ -221,12 +225,14 @@ class Decoder(_WithDecoder):
         """The state before the first token of `batch_size` sequences."""
         return DecoderState(0, self.decoder.start())
 
-    def hidden(self, tokens: Tensor, mask: AttentionMask | None = None, kept: list[Tensor] | None = None) -> Tensor:
+    def hidden(
+        self, tokens: Tensor, mask: AttentionMask | None = None, hidden_states: list[Tensor] | None = None
+    ) -> Tensor:
         """Hidden states (batch, n, d_model) that predict what follows each token of tokens (batch, n).
 
-        mask: what must not be seen besides, as tokens of other documents. kept: is given the states of all layers.
+        mask: what must not be seen besides, as tokens of other documents. hidden_states: gets those of all layers.
         """
-        return self._read(tokens, mask, kept=kept)
+        return self._read(tokens, mask, hidden_states=hidden_states)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (batch, n, vocab) for what follows each token of tokens (batch, n)."""
@@ -236,7 +242,7 @@ class Decoder(_WithDecoder):
         self, rows: Rows, *, side: str = "decoder", start: int = 0, hidden_states: list[Tensor] | None = None
     ) -> Tensor:
         """See `Backbone.states`. No mask: what stands behind a row's end is never seen."""
-        return self.hidden(rows.ids, kept=hidden_states)
+        return self.hidden(rows.ids, hidden_states=hidden_states)
 
     def depth(self, side: str = "decoder") -> int:
         """See `Backbone.depth`."""
@@ -291,14 +297,16 @@ class Encoder(WithVocabulary):
         tokens: Tensor,
         mask: Tensor | None = None,
         segments: Tensor | None = None,
-        kept: list[Tensor] | None = None,
+        hidden_states: list[Tensor] | None = None,
     ) -> Tensor:
         """(batch, n) ids -> (batch, n, d_model) states.
 
         mask (batch, n): True where there is a token; None when there is no padding. segments (batch, n): kinds of
-        segments, None for all 0. kept: is given the states of all layers, see `Stack`.
+        segments, None for all 0. hidden_states: gets those of all layers, see `Stack`.
         """
-        return self.encoder(self.encoder_embedding(tokens, segments=segments), _padding(mask), kept=kept)
+        return self.encoder(
+            self.encoder_embedding(tokens, segments=segments), _padding(mask), hidden_states=hidden_states
+        )
 
     def mlm_hidden(self, states: Tensor) -> Tensor:
         """(…, d_model) states -> (…, d_embedding), which `logits` turns into a distribution over the vocabulary."""
@@ -319,7 +327,7 @@ class Encoder(WithVocabulary):
         self, rows: Rows, *, side: str = "encoder", start: int = 0, hidden_states: list[Tensor] | None = None
     ) -> Tensor:
         """See `Backbone.states`."""
-        return self(rows.ids, rows.mask, rows.segments, kept=hidden_states)
+        return self(rows.ids, rows.mask, rows.segments, hidden_states=hidden_states)
 
     def depth(self, side: str = "encoder") -> int:
         """See `Backbone.depth`."""

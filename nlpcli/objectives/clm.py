@@ -76,9 +76,9 @@ class CausalLanguageModelling:
             next(evaluation_windows(len(dev), self.context, self.stride))  # raises now, not after an epoch
         if document_mask and self.eos is None:
             raise NlpcliError("a document mask needs documents, but this text is read as one document")
-        if document_mask and train.reads_on:
+        if document_mask and train.stateful:
             raise NlpcliError("a model with memory attends across documents, so a document mask can't be used")
-        if train.reads_on and self.stride != context:
+        if train.stateful and self.stride != context:
             raise NlpcliError(
                 "a model with memory reads each token once, "
                 f"so the stride must be equal to the context {context}, not {self.stride}",
@@ -86,9 +86,9 @@ class CausalLanguageModelling:
             )
 
     @property
-    def reads_on(self) -> bool:
+    def stateful(self) -> bool:
         """See `Objective`."""
-        return self.train.reads_on
+        return self.train.stateful
 
     def plan(self, epoch: int) -> np.ndarray:
         return self.train.plan(epoch)
@@ -99,7 +99,7 @@ class CausalLanguageModelling:
     def loss(
         self, model: LanguageModel, batch: LanguageBatch, carry: list[Tensor] | None = None
     ) -> tuple[Loss, list[Tensor] | None]:
-        if not self.train.reads_on or (carry and carry[0].size(0) != batch.ids.size(0)):
+        if not self.train.stateful or (carry and carry[0].size(0) != batch.ids.size(0)):
             carry = None  # resumed with another size of batches
         read, penalty = batch.ids[:, :-1], None
         if model.training and model.regularizes_activations:
@@ -109,7 +109,7 @@ class CausalLanguageModelling:
         loss = token_loss(model, hidden.flatten(0, 1), batch.ids[:, 1:].flatten(), self.loss_settings)
         if penalty is not None:
             loss = replace(loss, total=loss.total + penalty * loss.count)
-        return replace(loss, rate=read.size(1) / self.context), carry if self.train.reads_on else None
+        return replace(loss, rate=read.size(1) / self.context), carry if self.train.stateful else None
 
     def _hidden(
         self, model: LanguageModel, ids: Tensor, memory: list[Tensor] | None
@@ -127,7 +127,7 @@ class CausalLanguageModelling:
 
         In windows `stride` apart; by a model with memory in segments of `context`, one after the other.
         """
-        if self.train.reads_on and model.has_memory:
+        if self.train.stateful and model.has_memory:
             return self._evaluate_streams(model, device)
         return self._evaluate_windows(model, device)
 

@@ -28,7 +28,7 @@ from nlpcli.objectives.noise_parser import parse_noise
 from nlpcli.objectives.objective import Loss, Sample, places_of_rows
 from nlpcli.objectives.source_target_batches import PairBatch, pair_batch
 from nlpcli.objectives.source_target_loss import pair_loss
-from nlpcli.objectives.text_windows import Stretches, Windows
+from nlpcli.objectives.text_windows import SentenceChunks, Windows
 from nlpcli.objectives.token_loss import TokenPredictor, best_tokens, token_loss
 from nlpcli.text import Tokenizer
 
@@ -100,12 +100,12 @@ class Denoising:
         self.train = self._texts(train)
         self.dev = None if dev is None else self._texts(dev)
 
-    def _texts(self, source: ShardSet | SentenceDocuments) -> Windows | Stretches:
+    def _texts(self, source: ShardSet | SentenceDocuments) -> Windows | SentenceChunks:
         length = self.noise.text_length(self.context)
         if isinstance(source, ShardSet) and source.sentences is not None:
             source = SentenceDocuments(source)
         if not isinstance(source, ShardSet):
-            return Stretches(source, length, batch_tokens=self.batch_tokens, least=self.noise.least_sentences)
+            return SentenceChunks(source, length, batch_tokens=self.batch_tokens, least=self.noise.least_sentences)
         if self.noise.needs_sentences:
             raise NlpcliError(
                 "this noise needs sentences, but the text is not split into sentences",

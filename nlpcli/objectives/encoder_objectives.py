@@ -25,7 +25,7 @@ from nlpcli.objectives.masking import Masked, Masking
 from nlpcli.objectives.mlm import masked_loss, most_frequent
 from nlpcli.objectives.noise import Symbols
 from nlpcli.objectives.nsp import label_loss
-from nlpcli.objectives.objective import Guess, Loss, Sample, places_of_rows
+from nlpcli.objectives.objective import Loss, Sample, SamplePrediction, places_of_rows
 from nlpcli.objectives.token_loss import best_tokens
 from nlpcli.text import Tokenizer
 
@@ -233,7 +233,7 @@ class EncoderPretraining:
         labels = np.concatenate([item.places[:, -1] for item in self._held_out])
         return int(labels.mean() > 0.5)
 
-    def guesses(self, model: Encoder, device: torch.device, count: int) -> Iterator[Guess]:
+    def guesses(self, model: Encoder, device: torch.device, count: int) -> Iterator[SamplePrediction]:
         """Dev examples at even intervals with the model's predictions; the same every time."""
         assert self.dev is not None
         rows = [(item, row) for item in self._held_out for row in range(len(item.numbers))]
@@ -253,7 +253,7 @@ class EncoderPretraining:
                 predicted_label = _LABELS[self.pair][int(model.pair_logits(states).argmax())]
             ids = example.ids.tolist()
             places, targets = (hidden[0].places.tolist(), hidden[0].targets.tolist()) if hidden else ([], [])
-            yield Guess(
+            yield SamplePrediction(
                 Sample(ids, hidden[0].corrupted.tolist() if hidden else ids, targets, label),
                 places,
                 predictions,

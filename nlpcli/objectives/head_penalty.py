@@ -41,9 +41,9 @@ class HeadPenalty:
         return not self.weight and getattr(self.objective, "divisible", True)
 
     @property
-    def reads_on(self) -> bool:
+    def stateful(self) -> bool:
         """See `Objective`."""
-        return getattr(self.objective, "reads_on", False)
+        return getattr(self.objective, "stateful", False)
 
     def plan(self, epoch: int) -> Sequence[Any] | np.ndarray:
         """See `Objective.plan`."""

@@ -46,7 +46,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Guess:
+class SamplePrediction:
     """A model's output for a dev example: the most probable token for each of `sample.target`.
 
     places: the positions of these in `sample.corrupted`. label: the predicted label of the whole example.
@@ -95,7 +95,7 @@ class Objective(Protocol[ModelT, BatchT]):
     All chance comes from the `rng` handed in.
 
     Two attributes state what several processes may do with a batch; they may be left out. divisible (True): whether the
-    loss of a batch is the sum of the losses of its rows, so that `batch.part` divides it. reads_on (False): whether a
+    loss of a batch is the sum of the losses of its rows, so that `batch.part` divides it. stateful (False): whether a
     batch needs the carry of the batch before it.
     """
 

@@ -27,7 +27,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.batching import Batching
 from nlpcli.objectives.noise import Symbols
-from nlpcli.objectives.objective import Guess, Loss, Sample
+from nlpcli.objectives.objective import Loss, Sample, SamplePrediction
 from nlpcli.objectives.token_loss import best_tokens, token_loss
 from nlpcli.text import Tokenizer
 
@@ -94,7 +94,7 @@ class PermutationLanguageModelling:
     tokenizer has no end of text.
     """
 
-    reads_on = True
+    stateful = True
 
     def __init__(
         self,
@@ -203,7 +203,7 @@ class PermutationLanguageModelling:
         counts[self.symbols.is_special] = 0
         return int(counts.argmax())
 
-    def guesses(self, model: XLNet, device: torch.device, count: int) -> Iterator[Guess]:
+    def guesses(self, model: XLNet, device: torch.device, count: int) -> Iterator[SamplePrediction]:
         """Dev windows at even intervals, read without memory, with the model's predictions."""
         assert self.dev is not None
         length = min(self.context, len(self.dev))
@@ -217,7 +217,7 @@ class PermutationLanguageModelling:
             predictions = best_tokens(states, model.output_weight, model.output_bias).tolist()
             corrupted = ids[0].copy()
             corrupted[order] = gap
-            yield Guess(
+            yield SamplePrediction(
                 Sample(ids[0].tolist(), corrupted.tolist(), ids[0][order].tolist()), order.tolist(), predictions
             )
 

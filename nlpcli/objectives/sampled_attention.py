@@ -21,7 +21,7 @@ from nlpcli.objectives.token_loss import token_losses
 
 if TYPE_CHECKING:
     from nlpcli.models.recurrent import RecurrentEncoderDecoder
-    from nlpcli.models.recurrent_attention import Choices
+    from nlpcli.models.recurrent_attention import SampledPositions
     from nlpcli.objectives.source_target_batches import PairBatch
 
 ENTROPY = 0.01
@@ -42,7 +42,7 @@ def sampled_attention_loss(
     return replace(loss, total=loss.total + choice_loss(choices, rewards, predicted))
 
 
-def choice_loss(choices: Choices, rewards: Tensor, predicted: Tensor, *, entropy: float = ENTROPY) -> Tensor:
+def choice_loss(choices: SampledPositions, rewards: Tensor, predicted: Tensor, *, entropy: float = ENTROPY) -> Tensor:
     """-Σ_t ((R_t - b_t) log π(s_t) + `entropy` · H_t) + ½ Σ_t (R_t - b_t)², whose gradients are those of the module.
 
     rewards (rows, n): log p of each token; predicted (rows, n): True where a token is predicted.

@@ -49,11 +49,11 @@ class Windows:
         return [starts[i : i + self.rows] for i in range(0, len(starts), self.rows)]
 
 
-class Stretches:
+class SentenceChunks:
     """Consecutive sentences of one document, as many as make at most `length` tokens, packed from its beginning.
 
-    A sentence that is longer is cut. Stretches of fewer than `least` sentences are left out. Batches have stretches of
-    like length, at most `batch_tokens` tokens with an end token each, padding included.
+    A sentence that is longer is cut. Chunks of fewer than `least` sentences are left out. Batches have chunks of
+    similar length, at most `batch_tokens` tokens with an end token each, padding included.
     """
 
     def __init__(self, documents: SentenceDocuments, length: int, *, batch_tokens: int, least: int = 1) -> None:

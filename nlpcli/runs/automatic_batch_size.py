@@ -88,12 +88,12 @@ def _unit(config: RunConfig) -> _Unit:
 
 
 def _measured(request: Request, sizes: Mapping[str, int], train: Callable[[Request, Listener], Any]) -> MemoryUse:
-    from nlpcli.training.memory_use import MemoryRehearsal
+    from nlpcli.training.memory_use import MemoryProbe
 
     found: list[MemoryUse] = []
 
-    def rehearse(run: PreparedRun) -> None:
-        rehearsal = run.trainer(MemoryRehearsal)
+    def probe(run: PreparedRun) -> None:
+        rehearsal = run.trainer(MemoryProbe)
         if rehearsal.machine.device.type not in ("cpu", "cuda"):
             raise NlpcliError(
                 f"--batch-tokens auto can't measure the memory of the device '{rehearsal.machine.device}'",
@@ -103,7 +103,7 @@ def _measured(request: Request, sizes: Mapping[str, int], train: Callable[[Reque
 
     overrides = (*request.overrides, *_overrides({**sizes, "accumulate": 1, "fit_memory": "null"}))
     try:
-        train(replace(request, overrides=overrides, in_place_of_training=rehearse), _Quiet())
+        train(replace(request, overrides=overrides, in_place_of_training=probe), _Quiet())
     finally:
         gc.collect()  # the model of the rehearsal
     return found[0]

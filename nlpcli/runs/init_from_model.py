@@ -26,7 +26,7 @@ _SETTINGS = ("read_from", "source_start", "target_start", "text_start", "documen
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialModel:
     """A model to begin with: `weights` of its body under the names of a model without a task's head."""
 
     path: Path
@@ -41,7 +41,7 @@ class Start:
     source_tokenizer: Any = None  # of a model that reads sources with another one
 
 
-def open_start(path: str) -> Start:
+def open_initial_model(path: str) -> InitialModel:
     """The model in a run's folder or a Hugging Face folder. Raises: NlpcliError as `open_model`."""
     folder = Path(path)
     files = [file for file in find_finished(folder, "*") if file.is_file()]
@@ -50,7 +50,7 @@ def open_start(path: str) -> Start:
 
 
 @functools.lru_cache(maxsize=1)  # read for its shape first, then for its weights
-def _opened(path: str, resolved: Path, changed: tuple[tuple[str, int], ...]) -> Start:
+def _opened(path: str, resolved: Path, changed: tuple[tuple[str, int], ...]) -> InitialModel:
     from nlpcli.runs.open_model import open_model
 
     found = open_model(Path(path), needs_tokenizer=False)
@@ -59,7 +59,7 @@ def _opened(path: str, resolved: Path, changed: tuple[tuple[str, int], ...]) -> 
     own = {name: tensor for name, tensor in weights.items() if name.startswith("head.")} if head else {}
     body = {name.removeprefix("body."): t for name, t in weights.items() if name.startswith("body.")}
     info = {key: found.info[key] for key in _SETTINGS if key in found.info} | _pooling(Path(path), head)
-    return Start(
+    return InitialModel(
         Path(path), found.config, body if head else weights, found.own_tokenizer, info,
         dict(found.info.get("problem") or {}), dict(head), own, found.vocab_size, found.source_tokenizer,
     )  # fmt: skip
@@ -99,7 +99,9 @@ def without_source(weights: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def begin_with(model: AnyModel, start: Start, weights: Mapping[str, Any], *, same_problem: bool = False) -> list[str]:
+def load_initial_weights(
+    model: AnyModel, start: InitialModel, weights: Mapping[str, Any], *, same_problem: bool = False
+) -> list[str]:
     """Copies `weights`, those of `start` or what was made of them, into `model`.
 
     same_problem: the head is kept, too. Else its inner layer begins as BERT's pooler, where there is one. A
@@ -132,7 +134,7 @@ def begin_with(model: AnyModel, start: Start, weights: Mapping[str, Any], *, sam
     return new
 
 
-def _begin_head(model: WithHead, start: Start, torch: ModuleType, same_problem: bool) -> list[str]:
+def _begin_head(model: WithHead, start: InitialModel, torch: ModuleType, same_problem: bool) -> list[str]:
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("body.")}
     fitting = {name: t for name, t in start.head_weights.items() if name in own and own[name].shape == t.shape}
     if same_problem and fitting.keys() == own.keys():

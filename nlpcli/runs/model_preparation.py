@@ -9,7 +9,7 @@ from nlpcli.config.counting import counted
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.init_from_model import Start, begin_with, without_source
+from nlpcli.runs.init_from_model import InitialModel, load_initial_weights, without_source
 from nlpcli.runs.training_request import Listener
 
 if TYPE_CHECKING:
@@ -41,7 +41,13 @@ class ModelPreparation:
     """
 
     def __init__(
-        self, config: RunConfig, start: Start | None, tokenizer: Tokenizer, listener: Listener, *, roles: bool = False
+        self,
+        config: RunConfig,
+        start: InitialModel | None,
+        tokenizer: Tokenizer,
+        listener: Listener,
+        *,
+        roles: bool = False,
     ) -> None:
         self.config = config
         self.settings = config.tuning
@@ -66,7 +72,7 @@ class ModelPreparation:
         model = build_model(body, self.tokenizer.vocab_size, head)
         if self.start is not None and not self.settings.fresh:
             same = task is not None and bool(head) and self.start.head == head and self.start.problem == task.describe()
-            new = begin_with(model, self.start, self._weights(), same_problem=same)
+            new = load_initial_weights(model, self.start, self._weights(), same_problem=same)
             if new:
                 total = len(unshared(model.state_dict()))
                 self.listener.note(f"took {counted(total - len(new), 'weight')} from {self.start.path}; "
@@ -100,9 +106,9 @@ class ModelPreparation:
         weights = without_source(start.weights) if has_new_source_encoder(self.config, start) else start.weights
         if start.tokenizer is None or start.tokenizer.fingerprint == self.tokenizer.fingerprint:
             return weights
-        from nlpcli.models.embedding_transfer import carry_embeddings
+        from nlpcli.models.embedding_transfer import transfer_embeddings
 
-        weights, carried = carry_embeddings(weights, start.tokenizer, self.tokenizer)
+        weights, carried = transfer_embeddings(weights, start.tokenizer, self.tokenizer)
         self.listener.note(
             f"{carried.shared:,} of {counted(carried.total, 'token')} keep their embeddings; the others get new ones"
         )
@@ -139,7 +145,7 @@ class ModelPreparation:
             )
 
 
-def has_new_source_encoder(config: RunConfig, start: Start | None) -> bool:
+def has_new_source_encoder(config: RunConfig, start: InitialModel | None) -> bool:
     """Whether the model that is trained reads sources with an encoder that `start` lacks, or that replaces its own."""
     if not config.model.source_encoder_layers:
         return False

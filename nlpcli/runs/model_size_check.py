@@ -18,7 +18,7 @@ def check_size(config: ModelConfig, vocab_size: int, *, whole: bool, resumed: Pa
     whole: all parameters are trained, on the CPU. resumed: the run's folder.
     Raises: NlpcliError with the sizes.
     """
-    from nlpcli.models.build import count_parameters, outline
+    from nlpcli.models.build import build_on_meta, count_parameters
     from nlpcli.models.model_folder import check_layers
     from nlpcli.runs.init_from_model import body_config
     from nlpcli.training.checkpoint import stored_model
@@ -28,7 +28,7 @@ def check_size(config: ModelConfig, vocab_size: int, *, whole: bool, resumed: Pa
     file, stored = found or (None, {})
     if file is not None:
         check_layers(config, stored, str(file))
-    count = count_parameters(outline(body_config(config), vocab_size))
+    count = count_parameters(build_on_meta(body_config(config), vocab_size))
     if file is not None and count > sum(map(math.prod, stored.values())):
         raise NlpcliError(
             f"{file}: the file has fewer weights than the model in the run's config.yaml, which has {count:,}",

@@ -45,7 +45,7 @@ def agreed_folder(choose: Callable[[], Path]) -> Path:
     """The folder that the first process chooses.
 
     The others wait here until it has prepared its data, so that they find the tokenizer and the encoded text in the
-    cache. Raises: NlpcliError as `choose`; PeerLost where the first process has ended.
+    cache. Raises: NlpcliError as `choose`; ProcessLost where the first process has ended.
     """
     if process_count() == 1:
         return choose()

@@ -120,9 +120,9 @@ def _preset(request: Request) -> tuple[dict[str, Any], str]:
 
 
 def _shape_of(path: str) -> dict[str, Any]:
-    from nlpcli.runs.init_from_model import open_start
+    from nlpcli.runs.init_from_model import open_initial_model
 
-    return open_start(str(path)).config.model_dump()
+    return open_initial_model(str(path)).config.model_dump()
 
 
 def _with_source_encoder(config: RunConfig) -> RunConfig:

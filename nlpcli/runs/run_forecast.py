@@ -17,14 +17,14 @@ def forecast(request: Request, listener: Listener, *, finetunes: bool) -> Foreca
     """
     from dataclasses import replace
 
-    from nlpcli.training.forecast import Rehearsal
+    from nlpcli.training.forecast import ForecastTrainer
 
     found: list[Forecast] = []
 
-    def rehearse(run: PreparedRun) -> None:
-        found.append(run.trainer(Rehearsal).forecast())
+    def probe(run: PreparedRun) -> None:
+        found.append(run.trainer(ForecastTrainer).forecast())
 
-    request = replace(request, in_place_of_training=rehearse)
+    request = replace(request, in_place_of_training=probe)
     if finetunes:
         from nlpcli.runs.finetuning.finetune import finetune as prepare
     else:

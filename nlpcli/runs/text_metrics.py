@@ -28,15 +28,15 @@ def text_metrics(
     signatures.
 
     losses: the `Loss` parts that together cover the text once; window, stride, memory, streams: how it was cut and what
-    was remembered, see `Protocol`.
+    was remembered, see `PerplexityProtocol`.
     """
-    from nlpcli.evaluation.perplexity import Protocol, perplexity
+    from nlpcli.evaluation.perplexity import PerplexityProtocol, perplexity
 
     nats, tokens = 0.0, 0
     for loss in losses:
         nats += float(loss.nll)
         tokens += loss.count
-    protocol = Protocol(window, stride, f"{tokenizer.kind}-{tokenizer.vocab_size}", memory, streams)
+    protocol = PerplexityProtocol(window, stride, f"{tokenizer.kind}-{tokenizer.vocab_size}", memory, streams)
     scores = perplexity(
         nats, tokens=tokens, words=max(1, shards.text_words), bytes=max(1, shards.text_bytes), protocol=protocol
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import no_tokenizer
-from nlpcli.runs.init_from_model import Start
+from nlpcli.runs.init_from_model import InitialModel
 from nlpcli.runs.training_request import Listener, Request
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def tokenizer_of(
     request: Request,
     config: RunConfig,
-    start: Start | None,
+    start: InitialModel | None,
     run: Path,
     texts: Callable[[], Iterable[str]],
     listener: Listener,

@@ -214,13 +214,13 @@ def _member(source: Path, first: LoadedModel, device: str) -> TranslationModel:
 def _fast_translator(job: TranslateRequest, folder: Path, warn: Callable[[str], None]) -> LineTranslator:
     """A translator of CTranslate2 for its folder; PyTorch's is opened when it is needed for a sentence."""
     from nlpcli.convert.ctranslate2_limits import position_count, vocabulary
-    from nlpcli.decoding.ctranslate2_translator import CTranslate2Translator, FastModel
+    from nlpcli.decoding.ctranslate2_translator import CTranslate2Model, CTranslate2Translator
 
     assert job.model is not None
     described = without_weights(job.model)
     tokenizer = described.tokenizer
     config = cast("TransformerConfig", described.config)  # others are not converted
-    model = FastModel(
+    model = CTranslate2Model(
         open_library(folder, job.threads or cores(), job.quantization),
         vocabulary(tokenizer),
         rows=position_count(config),

@@ -46,7 +46,7 @@ _PLACES = re.compile(r"\{text2?\}")
 
 
 @dataclass(frozen=True)
-class Wording:
+class TextToTextSettings:
     """How a task is put: what stands before a source, how long a target may be, and what outputs are measured by.
 
     prefix: text before the source; with `{text}` in it, and `{text2}` for the second text of a pair, it is the whole
@@ -126,7 +126,7 @@ class TextToText(Task[TextItem, PairBatch, list[int]]):
         "training": {"label_smoothing": 0.1},
     }
 
-    def __init__(self, context: Context, wording: Wording) -> None:
+    def __init__(self, context: Context, wording: TextToTextSettings) -> None:
         self.context = context
         self.tokenizer = context.tokenizer
         self.wording = wording
@@ -158,7 +158,7 @@ class TextToText(Task[TextItem, PairBatch, list[int]]):
         measure: str = "auto",
         no_repeat_ngram: int = 0,
     ) -> TextToText:
-        wording = Wording(prefix, max_target, "rouge" if measure == "auto" else measure, no_repeat_ngram)
+        wording = TextToTextSettings(prefix, max_target, "rouge" if measure == "auto" else measure, no_repeat_ngram)
         task = cls(context, wording)
         for example in examples:
             task.check(example)
@@ -166,7 +166,7 @@ class TextToText(Task[TextItem, PairBatch, list[int]]):
 
     @classmethod
     def restore(cls, description: Mapping[str, Any], context: Context) -> TextToText:
-        return cls(context, Wording(**description))
+        return cls(context, TextToTextSettings(**description))
 
     def describe(self) -> dict[str, Any]:
         return dict(vars(self.wording))

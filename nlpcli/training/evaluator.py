@@ -36,7 +36,7 @@ class Evaluator:
         if self.checkpoints.saved_at < 0:  # no weights are kept before there is something to resume from
             self.checkpoints.save()
         pause = time.perf_counter()
-        with state.weights_to_keep():
+        with state.weights_to_save():
             state.gather()
             self.metrics = self.measure()
             state.folder.check()
@@ -110,8 +110,8 @@ class Evaluator:
                 state.progress.kept = metrics
         return kept
 
-    def keep_unmeasured(self) -> None:
+    def save_unmeasured(self) -> None:
         """Keeps the weights of a run that ends before its first evaluation."""
-        with self.state.weights_to_keep():
+        with self.state.weights_to_save():
             self.state.gather()
             self.evaluation.keep(merged(self.state.plain), {}, self.state.progress)

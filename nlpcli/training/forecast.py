@@ -63,7 +63,7 @@ class Forecast:
         return {**asdict(self), "seconds": self.seconds}
 
 
-class Rehearsal(Trainer):
+class ForecastTrainer(Trainer):
     """A run that takes a few steps, one checkpoint and one evaluation to see what they need. Nothing of it stays."""
 
     def forecast(self) -> Forecast:
@@ -129,7 +129,7 @@ class Rehearsal(Trainer):
 
     def _seconds_of_evaluation(self) -> float:
         watch = Stopwatch()
-        with self.state.weights_to_keep():
+        with self.state.weights_to_save():
             self.evaluator.measure()
         return watch.worked()
 

@@ -35,7 +35,7 @@ class MemoryUse:
     batches: int
 
 
-class MemoryRehearsal(Trainer):
+class MemoryProbe(Trainer):
     """A run that takes the largest of its first epoch's steps, to see what memory they need. Nothing of it stays."""
 
     def measure(self) -> MemoryUse:

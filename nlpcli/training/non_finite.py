@@ -54,7 +54,7 @@ class NonFiniteSteps:
         if self.log is None:
             return True
         if self._late:
-            self.settle(progress)
+            self.check_pending(progress)
             self._waiting = _Step(progress.step, group, *_sent(torch.stack([loss.detach().float(), norm.float()])))
             return True
         found = float(loss), float(norm)
@@ -64,7 +64,7 @@ class NonFiniteSteps:
         self._refuse(progress, progress.step, group, *found)
         return False
 
-    def settle(self, progress: Progress) -> None:
+    def check_pending(self, progress: Progress) -> None:
         """Checks the step that has not been checked. Raises: RunFailed as `accepts`."""
         step, self._waiting = self._waiting, None
         if step is not None:

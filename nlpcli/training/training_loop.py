@@ -227,6 +227,6 @@ class Trainer:
             self.checkpoints.save()
         try:
             if not self.progress.best:  # a model that was never measured is better than none
-                self.evaluator.keep_unmeasured()
+                self.evaluator.save_unmeasured()
         finally:
             self.observer.stopped(self.progress, "interrupted")

@@ -115,7 +115,7 @@ class TrainingState:
             self.sharded.gather()
 
     @contextmanager
-    def weights_to_keep(self) -> Iterator[None]:
+    def weights_to_save(self) -> Iterator[None]:
         """The running average's weights inside, the trained ones again afterwards."""
         if self.average is None or not self.average.is_running(self.progress):
             yield
@@ -140,7 +140,7 @@ class TrainingState:
 
         Raises: RunFailed when one is not finite: such weights must neither be kept nor replace a checkpoint.
         """
-        self.non_finite.settle(self.progress)
+        self.non_finite.check_pending(self.progress)
         loss = self.processes.sums(float(self.sums.nll))[0] / max(self.sums.count, 1)
         norm = float(self.sums.grad_norm)
         if not math.isfinite(loss) or not math.isfinite(norm):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from nlpcli.visualization.convolution_data import ConvolutionComparison
-from nlpcli.visualization.heat_map import BOLD, FAINT, Ink, Line, scale_of, written
+from nlpcli.visualization.heat_map import BOLD, FAINT, Line, TerminalAbilities, scale_of, written
 from nlpcli.visualization.terminal_attention import flowing
 from nlpcli.visualization.terminal_grid import grid
 from nlpcli.visualization.text_width import wrapped
@@ -24,7 +24,7 @@ _OVER = (
 
 def draw(comparison: ConvolutionComparison, *, width: int, color: bool, unicode: bool = True) -> str:
     """Lines of at most `width` columns."""
-    ink = Ink(color, unicode)
+    ink = TerminalAbilities(color, unicode)
     scale = scale_of([np.ones(1)], ink)
     name = "α" if unicode else "alpha"
     caption = f"Attention weights around one query, {_EQUATION[not unicode]}: {_OVER[len(comparison.kernel_size) - 1]}."

@@ -29,7 +29,7 @@ _UPPER, _LOWER, _FULL = "▀", "▄", "█"
 
 
 @dataclass(frozen=True)
-class Ink:
+class TerminalAbilities:
     """The abilities of the output: colors, and characters beyond ASCII."""
 
     color: bool
@@ -50,7 +50,7 @@ class Scale:
     """
 
     top: float
-    ink: Ink
+    ink: TerminalAbilities
     signed: bool = False
     pattern: bool = False
     hollow: bool = True
@@ -129,7 +129,9 @@ class Scale:
         return min(levels - 1, round(abs(value) / self.top * (levels - 1)))
 
 
-def scale_of(weights: Iterable[np.ndarray], ink: Ink, *, signed: bool = False, pattern: bool = False) -> Scale:
+def scale_of(
+    weights: Iterable[np.ndarray], ink: TerminalAbilities, *, signed: bool = False, pattern: bool = False
+) -> Scale:
     """The scale for all of `weights`: its top is the largest of them, rounded up."""
     arrays = list(weights)
     largest = max((float(np.abs(values).max(initial=0, where=np.isfinite(values))) for values in arrays), default=0.0)
@@ -182,7 +184,7 @@ def painted(values: np.ndarray, scale: Scale, columns: int, *, halves: bool) -> 
     ]
 
 
-def written(lines: Iterable[Line], ink: Ink) -> str:
+def written(lines: Iterable[Line], ink: TerminalAbilities) -> str:
     """The lines as text, with escape sequences only where there is color, without blanks at the ends."""
     return "\n".join(_written(line, ink.color) for line in lines)
 

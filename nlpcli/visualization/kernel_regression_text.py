@@ -11,7 +11,7 @@ from nlpcli.escaping import printable
 from nlpcli.visualization.attention_data import Side
 from nlpcli.visualization.charts import Line as Curve
 from nlpcli.visualization.charts import Panel, short_number
-from nlpcli.visualization.heat_map import BOLD, FAINT, Ink, Line, scale_of, written
+from nlpcli.visualization.heat_map import BOLD, FAINT, Line, TerminalAbilities, scale_of, written
 from nlpcli.visualization.kernel_regression_data import Fit, Regression
 from nlpcli.visualization.terminal_attention import flowing
 from nlpcli.visualization.terminal_matrix import matrix
@@ -26,7 +26,7 @@ _EQUATION = ("f(x) = Σ α(x, x_i) y_i with α = softmax(−‖(x − x_i) / h�
 
 def draw(regression: Regression, *, width: int, color: bool, unicode: bool = True) -> str:
     """Lines of at most `width` columns: the errors of all fits, one plot of all curves, the weights of the last fit."""
-    ink = Ink(color, unicode)
+    ink = TerminalAbilities(color, unicode)
     lines: list[Line] = [[(line, BOLD)] for line in wrapped(printable(regression.data), width)]
     lines += [[(line, FAINT)] for line in wrapped(_EQUATION[not unicode], width)]
     lines += [[], *([(line, "")] for line in _errors(regression, width))]
@@ -69,7 +69,7 @@ def _key(regression: Regression, point: str) -> str:
     return f"{point} points; {'; '.join(names)}; * several"
 
 
-def _weights(regression: Regression, fit: Fit, ink: Ink, width: int) -> Iterator[Line]:
+def _weights(regression: Regression, fit: Fit, ink: TerminalAbilities, width: int) -> Iterator[Line]:
     """The weights of one fit; of many queries and keys some that are evenly spread."""
     rows, columns = (evenly_spaced(size, most) for size, most in zip(fit.weights.shape, (_ROWS, _COLUMNS), strict=True))
     keys = regression.x[:, 0] if regression.query_points is None else regression.y

@@ -15,7 +15,7 @@ import numpy as np
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.visualization.attention_data import Attention, Side, Site, axes_of
 from nlpcli.visualization.document_text import WeightedSentence, meanings, weighted_sentences
-from nlpcli.visualization.heat_map import BOLD, FAINT, Ink, Line, Scale, scale_of, written
+from nlpcli.visualization.heat_map import BOLD, FAINT, Line, Scale, TerminalAbilities, scale_of, written
 from nlpcli.visualization.terminal_document import sentence_lines
 from nlpcli.visualization.terminal_grid import grid
 from nlpcli.visualization.terminal_matrix import matrix
@@ -49,7 +49,7 @@ def draw(
     """
     if view not in VIEWS:
         raise unknown("view", view, VIEWS)
-    ink, width = Ink(color, unicode), max(width, NARROWEST)
+    ink, width = TerminalAbilities(color, unicode), max(width, NARROWEST)
     lines = _heading(attention, ink, width)
     sentences = weighted_sentences(attention) if view in ("auto", "text") and not links else []
     if sentences:
@@ -83,7 +83,7 @@ def draw_matrix(
     width, only every second (third, …) row and column is drawn, with a note.
     """
     values = np.asarray(values, dtype=np.float32)
-    ink, width = Ink(color, unicode), max(width, NARROWEST)
+    ink, width = TerminalAbilities(color, unicode), max(width, NARROWEST)
     scale = replace(scale_of([values], ink, signed=bool((values < 0).any())), hollow=False)
     scale = replace(scale, digits=_holds_digits(values, rows, width))
     lines: list[Line] = [[(line, BOLD)] for line in wrapped(_words(title, ink), width)]
@@ -100,14 +100,16 @@ def _holds_digits(values: np.ndarray, rows: Sequence[str], width: int) -> bool:
 
 def table(numbers: Sequence[HeadNumbers], *, width: int, color: bool, unicode: bool = True) -> str:
     """Entropies and mean distances of heads (`transformations.statistics`) as tables of layers and heads."""
-    ink = Ink(color, unicode)
+    ink = TerminalAbilities(color, unicode)
     return written(tables(numbers, ink, max(width, NARROWEST)), ink)
 
 
 # --- one site ----------------------------------------------------------------------------------------------------
 
 
-def _site(site: Site, ink: Ink, width: int, view: str, links: bool, titles: Collection[str]) -> list[Line]:
+def _site(
+    site: Site, ink: TerminalAbilities, width: int, view: str, links: bool, titles: Collection[str]
+) -> list[Line]:
     """A site's matrices and their legend; a title that stands above already is left out."""
     scale = scale_of(site.weights, ink, signed=site.signed, pattern=site.name == "pattern")
     several = len(site.layers) * len(site.heads)
@@ -125,7 +127,9 @@ def _site(site: Site, ink: Ink, width: int, view: str, links: bool, titles: Coll
     return [*lines, *flowing(legend, width)]
 
 
-def _document(attention: Attention, sentences: Sequence[WeightedSentence], ink: Ink, width: int) -> list[Line]:
+def _document(
+    attention: Attention, sentences: Sequence[WeightedSentence], ink: TerminalAbilities, width: int
+) -> list[Line]:
     """The sentences with the weights of their words, and what these mean."""
     signed = attention.site("words").signed
     scale = replace(scale_of(attention.site("words").weights, ink, signed=signed), hollow=False)
@@ -182,7 +186,7 @@ def _counted(site: Site) -> str:
 # --- strongest links ------------------------------------------------------------------------------------------
 
 
-def _links(values: np.ndarray, site: Site, ink: Ink, width: int) -> list[Line]:
+def _links(values: np.ndarray, site: Site, ink: TerminalAbilities, width: int) -> list[Line]:
     """`man ← Mann 0.92` for every query: its strongest key, and the next that have a tenth of the row."""
     queries, keys = (_distinct_labels(side, ink) for side in (site.queries, site.keys))
     mark, arrow = ("…", "←") if ink.unicode else ("~", "<-")
@@ -209,7 +213,7 @@ def _weight(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 0.005 else f"{value:.1g}"
 
 
-def _distinct_labels(side: Side, ink: Ink) -> list[str]:
+def _distinct_labels(side: Side, ink: TerminalAbilities) -> list[str]:
     """The tokens as they are shown; one that is there twice with its place from 1."""
     tokens = [printable(token, unicode=ink.unicode) for token in side.tokens]
     counts = Counter(tokens)
@@ -219,7 +223,7 @@ def _distinct_labels(side: Side, ink: Ink) -> list[str]:
 # --- lines of words ----------------------------------------------------------------------------------------------
 
 
-def _heading(attention: Attention, ink: Ink, width: int) -> list[Line]:
+def _heading(attention: Attention, ink: TerminalAbilities, width: int) -> list[Line]:
     """The texts, and the transformations of the weights."""
     lines: list[Line] = []
     for name, text in attention.texts.items():
@@ -230,11 +234,11 @@ def _heading(attention: Attention, ink: Ink, width: int) -> list[Line]:
     return lines
 
 
-def _title(text: str, ink: Ink, width: int) -> list[Line]:
+def _title(text: str, ink: TerminalAbilities, width: int) -> list[Line]:
     return [[(line, BOLD)] for line in wrapped(_words(text, ink), width)]
 
 
-def _words(text: str, ink: Ink) -> str:
+def _words(text: str, ink: TerminalAbilities) -> str:
     """Running text as it is shown, with its spaces."""
     return isolated(" ".join(printable(word, unicode=ink.unicode) for word in text.split()))
 

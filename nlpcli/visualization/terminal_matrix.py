@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nlpcli.visualization.attention_data import Side
-from nlpcli.visualization.heat_map import FAINT, Ink, Line, Scale, blocks_note, painted, pooled
+from nlpcli.visualization.heat_map import FAINT, Line, Scale, TerminalAbilities, blocks_note, painted, pooled
 from nlpcli.visualization.text_width import cells, clusters, cut, printable, to_left, to_right, wrapped
 
 _TALLEST = 12  # lines of the upright labels of columns
@@ -47,10 +47,10 @@ class Axis:
 
     labels: tuple[str, ...]
     groups: tuple[str, ...]
-    ink: Ink
+    ink: TerminalAbilities
 
     @classmethod
-    def of(cls, side: Side, ink: Ink) -> Axis:
+    def of(cls, side: Side, ink: TerminalAbilities) -> Axis:
         several = len(set(side.groups)) > 1
         groups = tuple(printable(group, unicode=ink.unicode) for group in side.groups) if several else ("",) * len(side)
         return cls(tuple(printable(token, unicode=ink.unicode) for token in side.tokens), groups, ink)
@@ -146,7 +146,7 @@ def _stack(label: str, mark: str) -> list[str]:
     return letters if len(letters) <= _TALLEST else [*letters[: _TALLEST - 1], mark]
 
 
-def _ruler(names: Sequence[str], cell: int, ink: Ink) -> list[Line]:
+def _ruler(names: Sequence[str], cell: int, ink: TerminalAbilities) -> list[Line]:
     """The names of some columns above ticks: as many as there is room for."""
     step = max(1, math.ceil((max(map(len, names), default=0) + 1) / cell))
     step = next((round_ for round_ in (1, 2, 5, 10) if round_ >= step), step)

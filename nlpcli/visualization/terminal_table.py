@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from nlpcli.visualization.heat_map import BOLD, FAINT, Ink, Line, Scale
+from nlpcli.visualization.heat_map import BOLD, FAINT, Line, Scale, TerminalAbilities
 from nlpcli.visualization.text_width import wrapped
 from nlpcli.visualization.transformations import HeadNumbers
 
 _UNKNOWN = "-"
 
 
-def tables(numbers: Sequence[HeadNumbers], ink: Ink, width: int) -> list[Line]:
+def tables(numbers: Sequence[HeadNumbers], ink: TerminalAbilities, width: int) -> list[Line]:
     """Entropy and, in self-attention, mean distance: layers below each other, heads beside each other."""
     lines: list[Line] = []
     for site, rows in itertools.groupby(numbers, key=lambda row: row.site):
@@ -24,7 +24,7 @@ def tables(numbers: Sequence[HeadNumbers], ink: Ink, width: int) -> list[Line]:
     return lines[1:]
 
 
-def _table(title: str, rows: Sequence[HeadNumbers], what: str, ink: Ink, width: int) -> list[Line]:
+def _table(title: str, rows: Sequence[HeadNumbers], what: str, ink: TerminalAbilities, width: int) -> list[Line]:
     values = {(row.layer, row.head): getattr(row, what) for row in rows}
     layers = list(dict.fromkeys(row.layer for row in rows))
     heads = list(dict.fromkeys(row.head for row in rows))

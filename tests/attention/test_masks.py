@@ -33,7 +33,7 @@ def test_a_key_is_seen_where_all_parts_allow_it(text, n, more, seed, data):
         lower = Causal().dense(n, m)
         rest = lower if rest is None else rest & lower
     for row in range(2):
-        length = lengths[row] if given_parts["keys"] is not None and pattern.counts_on_length else m
+        length = lengths[row] if given_parts["keys"] is not None and pattern.depends_on_length else m
         for i in range(n):
             for j in range(m):
                 place = m - n + i

@@ -289,7 +289,7 @@ def test_more_queries_than_keys_are_refused():
 
 @given(PARSED, st.integers(1, 14))
 def test_a_decoder_sees_the_past_of_its_pattern_and_a_longer_text_changes_nothing(pattern, length):
-    if split_causal(pattern.left_to_right())[1].counts_on_length:
+    if split_causal(pattern.left_to_right())[1].depends_on_length:
         with pytest.raises(ValueError, match="depends on the length of the text"):
             decoder_pattern(pattern)
         return
@@ -302,7 +302,7 @@ def test_a_decoder_sees_the_past_of_its_pattern_and_a_longer_text_changes_nothin
 
 @given(PARSED, st.integers(1, 30))
 def test_beyond_its_horizon_a_decoder_sees_nothing(pattern, length):
-    if split_causal(pattern.left_to_right())[1].counts_on_length:
+    if split_causal(pattern.left_to_right())[1].depends_on_length:
         return
     own = decoder_pattern(pattern)
     first, last = own.horizon.first, own.horizon.last

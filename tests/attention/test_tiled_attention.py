@@ -84,7 +84,7 @@ def test_tiles_give_what_the_matrix_gives_in_value_and_gradient(executor, data, 
         pattern, n = parse(text), data.draw(st.integers(1, m))
         generator = torch.Generator().manual_seed(seed)
         keys = documents = None
-        if not pattern.counts_on_length and data.draw(st.booleans()):
+        if not pattern.depends_on_length and data.draw(st.booleans()):
             keys = torch.arange(m) < torch.randint(1, m + 1, (2, 1), generator=generator)
         if data.draw(st.booleans()):
             documents = torch.randint(0, 2, (2, m), generator=generator).cumsum(1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nlpcli.cli.main import main
-from nlpcli.commands.score.perplexity import Reading, perplexity_of
+from nlpcli.commands.score.perplexity import PerplexitySettings, perplexity_of
 from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import load_model, save_model
@@ -48,7 +48,7 @@ def call(folder, capsys, monkeypatch):
 def test_each_measure_stands_on_a_line_with_its_count_and_signature(call, folder):
     status, out, err = call("perplexity", "--model", "runs/lm", "--stride", 4, "a.txt", "--decimals", 6)
     assert (status, err) == (0, "")
-    expected = perplexity_of(folder / "runs/lm", [str(folder / "a.txt")], Reading(stride=4), notify=print)
+    expected = perplexity_of(folder / "runs/lm", [str(folder / "a.txt")], PerplexitySettings(stride=4), notify=print)
     assert out.splitlines() == [score.line(6) for score in expected[str(folder / "a.txt")]]
     tokens = len(load_model(folder / "runs/lm").tokenizer.encode([TEXT])[0]) - 1
     assert f"({tokens} tokens) perplexity|level:token|window:8|stride:4|tok:chars-" in out

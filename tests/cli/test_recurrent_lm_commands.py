@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from nlpcli.cli.main import main
-from nlpcli.commands.score.perplexity import Reading, perplexity_of
+from nlpcli.commands.score.perplexity import PerplexitySettings, perplexity_of
 from nlpcli.config.loading import load_yaml
 from nlpcli.data.progress import following
 
@@ -116,7 +116,7 @@ def test_a_text_is_read_as_one_stream_or_in_windows_or_learnt_from(call, run):
 def test_the_share_of_a_text_that_is_read_is_known(call, run, reading):
     steps = []
     with following(lambda what, done, total: steps.append((done, total))):
-        perplexity_of(run, ["dev.txt"], Reading(device="cpu", **reading), notify=print)
+        perplexity_of(run, ["dev.txt"], PerplexitySettings(device="cpu", **reading), notify=print)
     assert steps == [(done, len(steps) - 1) for done in range(len(steps))]
 
 

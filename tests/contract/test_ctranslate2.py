@@ -11,7 +11,7 @@ from model_settings import of_family
 from nlpcli import presets
 from nlpcli.convert.ctranslate2_limits import misfits, vocabulary
 from nlpcli.convert.ctranslate2_out import write_ctranslate2
-from nlpcli.decoding.autoregressive import Renewal
+from nlpcli.decoding.autoregressive import ContextShift
 from nlpcli.decoding.constraints import Constraints, never_written
 from nlpcli.decoding.ctranslate2_generator import CTranslate2Generator
 from nlpcli.decoding.greedy import greedy_search
@@ -137,7 +137,7 @@ def test_language_models_write_the_same_texts_with_the_same_log_probabilities(na
     constraints = Constraints(suppress=never_written(tokenizer.special))
     expected = greedy_search(
         model, model.init_state(4), prefixes, conditions,
-        constraints=constraints, renewal=Renewal(model.init_state, 40),
+        constraints=constraints, context_shift=ContextShift(model.init_state, 40),
     )  # fmt: skip
     found = generator.greedy_search(prefixes, conditions, constraints=constraints)
     assert [one.ids for one in found] == [one.ids for [one] in expected]

@@ -10,14 +10,14 @@ from nlpcli.convert.llama_gpt_neox import GPT_NEOX
 from nlpcli.convert.name_map import (
     as_row,
     below,
+    from_huggingface,
     fused,
     halved,
     modules,
     rolled,
     same,
     shaped,
-    to_ours,
-    to_theirs,
+    to_huggingface,
     transposed,
 )
 from nlpcli.models.build import build_model
@@ -48,9 +48,9 @@ def numbers(*shape):
 )
 def test_every_pair_moves_there_and_back(pair, ours, theirs):
     weights = {name: numbers(*shape) + i for i, (name, shape) in enumerate(zip(pair.ours, ours, strict=True))}
-    found = to_theirs([pair], weights, COMPLETE)
+    found = to_huggingface([pair], weights, COMPLETE)
     assert found["b"].shape == theirs
-    back = to_ours([pair], found, COMPLETE)
+    back = from_huggingface([pair], found, COMPLETE)
     assert back.keys() == weights.keys()
     assert all(torch.equal(back[name], weights[name]) for name in weights)
 
@@ -58,21 +58,21 @@ def test_every_pair_moves_there_and_back(pair, ours, theirs):
 def test_fused_heads_go_head_by_head():
     pair = next(pair for pair in GPT_NEOX.pairs(COMPLETE, {}) if pair.theirs.endswith("query_key_value.bias"))
     weights = {name: torch.arange(4.0) + 10 * i for i, name in enumerate(pair.ours)}
-    found = to_theirs([pair], weights, COMPLETE)[pair.theirs]
+    found = to_huggingface([pair], weights, COMPLETE)[pair.theirs]
     assert found.tolist() == [0, 1, 10, 11, 20, 21, 2, 3, 12, 13, 22, 23]
 
 
 def test_what_ours_lacks_is_zero_there():
     pairs = modules({"x.feed_forward.inner": "fc1"})
     weights = {"x.feed_forward.inner.weight": numbers(3, 2)}
-    found = to_theirs(pairs, weights, COMPLETE | {"feed_forward_bias": False})
+    found = to_huggingface(pairs, weights, COMPLETE | {"feed_forward_bias": False})
     assert found["fc1.bias"].tolist() == [0, 0, 0]
-    assert to_ours(pairs, found, COMPLETE | {"feed_forward_bias": False}).keys() == weights.keys()
+    assert from_huggingface(pairs, found, COMPLETE | {"feed_forward_bias": False}).keys() == weights.keys()
 
 
 def test_a_missing_weight_of_theirs_is_named():
     with pytest.raises(KeyError, match="b"):
-        to_ours([same("a", "b")], {}, COMPLETE)
+        from_huggingface([same("a", "b")], {}, COMPLETE)
 
 
 @pytest.mark.parametrize("norm_position", ["pre", "post"])

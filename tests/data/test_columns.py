@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nlpcli.data.columns import Columns, Places, by_names, by_numbers, find
+from nlpcli.data.columns import CellRoles, Columns, by_names, by_numbers, find
 from nlpcli.errors import NlpcliError
 
 
@@ -57,21 +57,21 @@ def test_a_header_is_distinguished_from_data(cells, columns, header):
 @pytest.mark.parametrize(
     ("header", "places"),
     [
-        ("sentence label", Places((0,), (1,))),
-        ("label text_a", Places((1,), (0,))),
-        ("text labels source", Places((0,), (1,))),
-        ("index sentence1 sentence2 label", Places((1, 2), (3,), 0)),
-        ("Quality #1_ID #2_ID #1_String #2_String", Places((3, 4), (0,))),
-        ("premise hypothesis label", Places((0, 1), (2,))),
-        ("index question sentence label", Places((1, 2), (3,), 0)),
-        ("id qid1 qid2 question1 question2 is_duplicate", Places((3, 4), (5,), 0)),
-        ("pair_ID sentence_A sentence_B relatedness_score", Places((1, 2), (3,), 0)),
-        ("id sentence acceptable error_type detailed_source", Places((1,), (2,), 0)),
-        ("sentence entity entity_tag label", Places((0,), (3,))),
-        ("sentence1 sentence2 label1 label2 gold_label", Places((0, 1), (4,))),
-        ("fname dialogue summary topic", Places((1,), (2,), 0)),
-        ("fname dialogue summary1 topic1 summary2 topic2", Places((1,), (2, 4), 0)),
-        ("text score label", Places((0,), (2,))),
+        ("sentence label", CellRoles((0,), (1,))),
+        ("label text_a", CellRoles((1,), (0,))),
+        ("text labels source", CellRoles((0,), (1,))),
+        ("index sentence1 sentence2 label", CellRoles((1, 2), (3,), 0)),
+        ("Quality #1_ID #2_ID #1_String #2_String", CellRoles((3, 4), (0,))),
+        ("premise hypothesis label", CellRoles((0, 1), (2,))),
+        ("index question sentence label", CellRoles((1, 2), (3,), 0)),
+        ("id qid1 qid2 question1 question2 is_duplicate", CellRoles((3, 4), (5,), 0)),
+        ("pair_ID sentence_A sentence_B relatedness_score", CellRoles((1, 2), (3,), 0)),
+        ("id sentence acceptable error_type detailed_source", CellRoles((1,), (2,), 0)),
+        ("sentence entity entity_tag label", CellRoles((0,), (3,))),
+        ("sentence1 sentence2 label1 label2 gold_label", CellRoles((0, 1), (4,))),
+        ("fname dialogue summary topic", CellRoles((1,), (2,), 0)),
+        ("fname dialogue summary1 topic1 summary2 topic2", CellRoles((1,), (2, 4), 0)),
+        ("text score label", CellRoles((0,), (2,))),
     ],
 )
 def test_columns_are_found_by_their_usual_names(header, places):
@@ -80,18 +80,18 @@ def test_columns_are_found_by_their_usual_names(header, places):
 
 def test_named_columns_come_before_usual_ones():
     header = "id sentence entity label score"
-    assert named(header, Columns(text="sentence", text2="entity", label="score")) == Places((1, 2), (4,), 0)
-    assert named(header, Columns(text2="entity")) == Places((1, 2), (3,), 0)
-    assert named(header, Columns(text="2", label="5", id="entity")) == Places((1,), (4,), 2)
-    assert named("sentence1 sentence2 label", Columns(text="sentence1")) == Places((0,), (2,))
-    assert named("sentence1 sentence2 label", Columns(text="sentence1"), texts=2) == Places((0, 1), (2,))
-    assert named("a b c", Columns(text="a", label="b,c")) == Places((0,), (1, 2))
+    assert named(header, Columns(text="sentence", text2="entity", label="score")) == CellRoles((1, 2), (4,), 0)
+    assert named(header, Columns(text2="entity")) == CellRoles((1, 2), (3,), 0)
+    assert named(header, Columns(text="2", label="5", id="entity")) == CellRoles((1,), (4,), 2)
+    assert named("sentence1 sentence2 label", Columns(text="sentence1")) == CellRoles((0,), (2,))
+    assert named("sentence1 sentence2 label", Columns(text="sentence1"), texts=2) == CellRoles((0, 1), (2,))
+    assert named("a b c", Columns(text="a", label="b,c")) == CellRoles((0,), (1, 2))
 
 
 def test_a_label_that_is_not_needed_may_be_missing():
-    assert named("sentence", labelled=False) == Places((0,))
-    assert named("sentence", Columns(label="label"), labelled=False) == Places((0,))
-    assert named("sentence score stars", labelled=False) == Places((0,))
+    assert named("sentence", labelled=False) == CellRoles((0,))
+    assert named("sentence", Columns(label="label"), labelled=False) == CellRoles((0,))
+    assert named("sentence score stars", labelled=False) == CellRoles((0,))
 
 
 @pytest.mark.parametrize(
@@ -148,15 +148,15 @@ IDIOMS = [["Go.", "Geh."], ["Go.", "Los, geh!"], ["Hi there.", "Hallo."], ["Run!
 @pytest.mark.parametrize(
     ("table", "texts", "places"),
     [
-        (LABELS_LAST, None, Places((0,), (1,))),
-        (LABELS_FIRST, None, Places((1,), (0,))),
-        (LABELS_FIRST, 1, Places((1,), (0,))),
-        ([["1", "good movie"]], None, Places((1,), (0,))),
-        ([["good movie", "1"]], None, Places((0,), (1,))),
-        ([["1", "2"]], None, Places((0,), (1,))),
-        (IDIOMS, None, Places((0,), (1,))),
-        ([["a man", "a woman", "3.5"]], None, Places((0, 1), (2,))),
-        ([["3", "Oil prices", "They rose."]], None, Places((1, 2), (0,))),
+        (LABELS_LAST, None, CellRoles((0,), (1,))),
+        (LABELS_FIRST, None, CellRoles((1,), (0,))),
+        (LABELS_FIRST, 1, CellRoles((1,), (0,))),
+        ([["1", "good movie"]], None, CellRoles((1,), (0,))),
+        ([["good movie", "1"]], None, CellRoles((0,), (1,))),
+        ([["1", "2"]], None, CellRoles((0,), (1,))),
+        (IDIOMS, None, CellRoles((0,), (1,))),
+        ([["a man", "a woman", "3.5"]], None, CellRoles((0, 1), (2,))),
+        ([["3", "Oil prices", "They rose."]], None, CellRoles((1, 2), (0,))),
     ],
 )
 def test_without_a_header_labels_come_last_unless_the_first_column_clearly_holds_them(table, texts, places):
@@ -165,13 +165,13 @@ def test_without_a_header_labels_come_last_unless_the_first_column_clearly_holds
 
 def test_without_a_header_what_is_not_named_is_found_among_the_rest():
     row = [["captions", "MSRvid", "5.0", "A man.", "A woman."]]
-    assert numbered(row, Columns(text="4", text2="5", label="3")) == Places((3, 4), (2,))
-    assert numbered([["A man.", "x", "pos"]], Columns(text2="1", label="3")) == Places((1, 0), (2,))
-    assert numbered([["A man.", "pos"]], Columns(label="1")) == Places((1,), (0,))
-    assert numbered([["A man.", "B", "pos"]], Columns(id="3")) == Places((0,), (1,), 2)
-    assert numbered(row, Columns(text="4"), labelled=False) == Places((3,))
-    assert numbered([["A man."]], labelled=False) == Places((0,))
-    assert numbered([["A man.", "A woman."]], texts=2, labelled=False) == Places((0, 1))
+    assert numbered(row, Columns(text="4", text2="5", label="3")) == CellRoles((3, 4), (2,))
+    assert numbered([["A man.", "x", "pos"]], Columns(text2="1", label="3")) == CellRoles((1, 0), (2,))
+    assert numbered([["A man.", "pos"]], Columns(label="1")) == CellRoles((1,), (0,))
+    assert numbered([["A man.", "B", "pos"]], Columns(id="3")) == CellRoles((0,), (1,), 2)
+    assert numbered(row, Columns(text="4"), labelled=False) == CellRoles((3,))
+    assert numbered([["A man."]], labelled=False) == CellRoles((0,))
+    assert numbered([["A man.", "A woman."]], texts=2, labelled=False) == CellRoles((0, 1))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nlpcli.attention.hooks import recording
 from nlpcli.decoding.cross_attention import (
-    Attending,
+    AttentionRecorder,
     cross_attentions,
     forced_weights,
     gradient_weights,
@@ -42,7 +42,7 @@ def test_a_model_without_cross_attention_is_refused(transformer):
 @torch.inference_mode()
 def test_a_decoder_that_is_watched_already_goes_on_telling(transformer):
     model = transformer()
-    attending = Attending(model)
+    attending = AttentionRecorder(model)
     state = model.init_state(model.encode(torch.tensor([[8, 9, 3]])))
     with recording(attending.attention) as [outer]:
         _, state, _ = attending.step_with_attention(torch.tensor([[2]]), state)
@@ -59,7 +59,7 @@ def test_a_layer_that_is_chosen_twice_tells_the_same_twice(transformer):
 @torch.inference_mode()
 def test_attention_shown_by_steps_sums_to_the_tokens_read_and_follows_its_rows(transformer):
     model = transformer(decoder_layers=2).double()
-    attending = Attending(model)
+    attending = AttentionRecorder(model)
     source = torch.tensor([[8, 9, 10, 3], [11, 3, 0, 0]])
     mask = source > 0
     state = model.init_state(model.encode(source, mask))
@@ -111,7 +111,7 @@ def test_forced_weights_are_those_of_the_steps_one_by_one(transformer):
     found = forced_weights(model, source, mask, [[9, 4, 7], [10]], start=[2], layers=[1, 3])
     assert [tuple(weights.shape) for weights in found] == [(2, 4, 4)] * 2
     for weights, layer in zip(found, (1, 3), strict=True):
-        attending = Attending(model, layer)
+        attending = AttentionRecorder(model, layer)
         state = model.init_state(model.encode(source, mask))
         for step, tokens in enumerate(([2, 2], [9, 10])):
             _, state, looked = attending.step_with_attention(torch.tensor(tokens)[:, None], state)

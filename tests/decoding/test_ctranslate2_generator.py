@@ -14,7 +14,7 @@ from model_settings import of_family
 from nlpcli.convert.ctranslate2_limits import vocabulary
 from nlpcli.convert.ctranslate2_out import write_ctranslate2
 from nlpcli.decoding import ctranslate2_generator
-from nlpcli.decoding.autoregressive import Renewal
+from nlpcli.decoding.autoregressive import ContextShift
 from nlpcli.decoding.constraints import Constraints, never_written
 from nlpcli.decoding.ctranslate2_generator import CTranslate2Generator, unsupported
 from nlpcli.decoding.greedy import greedy_search
@@ -51,9 +51,15 @@ class Both:
         self.constraints = Constraints(suppress=never_written(tokenizer.special))
 
     def ours(self, prefixes, conditions, window=64, watch=None):
-        state, renewal = self.model.init_state(len(prefixes)), Renewal(self.model.init_state, window)
+        state, context_shift = self.model.init_state(len(prefixes)), ContextShift(self.model.init_state, window)
         found = greedy_search(
-            self.model, state, prefixes, conditions, constraints=self.constraints, renewal=renewal, watch=watch
+            self.model,
+            state,
+            prefixes,
+            conditions,
+            constraints=self.constraints,
+            context_shift=context_shift,
+            watch=watch,
         )
         return [hypotheses[0] for hypotheses in found]
 

@@ -12,7 +12,7 @@ from nlpcli.convert.ctranslate2_limits import position_count, vocabulary
 from nlpcli.convert.ctranslate2_out import write_ctranslate2
 from nlpcli.decoding.beam import BeamSettings
 from nlpcli.decoding.constraints import Constraints, never_written
-from nlpcli.decoding.ctranslate2_translator import CTranslate2Translator, FastModel, unsupported
+from nlpcli.decoding.ctranslate2_translator import CTranslate2Model, CTranslate2Translator, unsupported
 from nlpcli.decoding.length_penalty import Ranking
 from nlpcli.decoding.line_translator import TranslatorSettings
 from nlpcli.decoding.sampling import SamplingSettings
@@ -84,7 +84,7 @@ def translators(model, tokenizer, **settings):
             return ours.search(jobs)
 
     library = ctranslate2.Translator(str(folder), compute_type="float32", intra_threads=1)
-    fast = FastModel(library, vocabulary(tokenizer), position_count(config), config.position_limit)
+    fast = CTranslate2Model(library, vocabulary(tokenizer), position_count(config), config.position_limit)
     theirs = CTranslate2Translator(fast, tokenizer, settings, otherwise=Noting)
     return ours, theirs, given
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.decoding.autoregressive import Renewal
+from nlpcli.decoding.autoregressive import ContextShift
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.sampling import SamplingSettings, cut_tail, invert, sample
 from nlpcli.decoding.stop_conditions import StopConditions
@@ -17,11 +17,11 @@ from nlpcli.errors import NlpcliError
 BOS, EOS = 0, 1
 
 
-def draw(model, sources, prefixes, limit, *, streams=None, renewal=None, **settings):
+def draw(model, sources, prefixes, limit, *, streams=None, context_shift=None, **settings):
     settings = SamplingSettings(**settings)
     state = model.init_state(sources)
     conditions = StopConditions(EOS, limit)
-    found = sample(model, state, prefixes, conditions, settings=settings, streams=streams, renewal=renewal)
+    found = sample(model, state, prefixes, conditions, settings=settings, streams=streams, context_shift=context_shift)
     return [hypotheses[0] for hypotheses in found]
 
 
@@ -127,9 +127,9 @@ def test_a_full_window_goes_on_from_its_last_half(toy):
         return model.init_state([5] * rows)
 
     settings = {"constraints": Constraints((EOS,)), "seed": 1}
-    two = draw(model, [5, 5], [[BOS], [BOS, 3, 4]], [limit, 3], renewal=Renewal(renew, window), **settings)
+    two = draw(model, [5, 5], [[BOS], [BOS, 3, 4]], [limit, 3], context_shift=ContextShift(renew, window), **settings)
     assert [len(h.ids) for h in two] == [limit, 3]
-    alone = draw(model, [5], [[BOS]], [limit], renewal=Renewal(renew, window), **settings)[0]
+    alone = draw(model, [5], [[BOS]], [limit], context_shift=ContextShift(renew, window), **settings)[0]
     assert alone.ids == two[0].ids
     text = [BOS, *alone.ids]
     logprob, start = 0.0, 0

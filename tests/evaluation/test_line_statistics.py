@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlpcli.evaluation import METRICS, Resampling
-from nlpcli.evaluation.line_statistics import LineMetric, Remarks, Statistics
+from nlpcli.evaluation.line_statistics import CautionCounts, LineMetric, Statistics
 from nlpcli.evaluation.score import TEXT_PAIRS
 from nlpcli.evaluation.unspaced_scripts import SAMPLE
 
@@ -27,14 +27,16 @@ def test_every_metric_of_texts_is_one_of_lines():
 @given(pairs=PAIRS, cut=st.integers(1, 11))
 def test_statistics_of_portions_give_the_score_and_cautions_of_the_whole(name, resampling, pairs, cut):
     hypotheses, references = (list(lines) for lines in zip(*pairs, strict=True))
-    metric, remarks = METRICS.load(name)(), Remarks(SAMPLE)
+    metric, caution_counts = METRICS.load(name)(), CautionCounts(SAMPLE)
     found = metric.collector(resampled=resampling is not None)
     for start in range(0, len(pairs), cut):
         part = hypotheses[start : start + cut], [references[start : start + cut]]
         found.add(metric.line_statistics(*part))
-        remarks.add(metric.remarks(*part), part[1][0])
+        caution_counts.add(metric.caution_counts(*part), part[1][0])
     assert metric.score_from(found, "1", resampling) == metric.corpus(hypotheses, [references], resampling)
-    assert metric.cautions_from(remarks.numbers, remarks.sample) == metric.cautions(hypotheses, [references])
+    assert metric.cautions_from(caution_counts.numbers, caution_counts.sample) == metric.cautions(
+        hypotheses, [references]
+    )
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=30), st.integers(1, 30))

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.perplexity import Protocol, perplexity
+from nlpcli.evaluation.perplexity import PerplexityProtocol, perplexity
 
-PROTOCOL = Protocol(window=64, stride=64)
+PROTOCOL = PerplexityProtocol(window=64, stride=64)
 
 
 @given(st.integers(2, 50_000), st.integers(1, 10_000))
@@ -44,13 +44,15 @@ def test_only_what_was_counted_is_measured():
 
 
 def test_the_signature_names_level_window_and_stride():
-    scores = perplexity(1.0, tokens=2, words=1, protocol=Protocol(window=64, stride=32, tokenizer="chars"))
+    scores = perplexity(1.0, tokens=2, words=1, protocol=PerplexityProtocol(window=64, stride=32, tokenizer="chars"))
     assert scores["perplexity"].signature.startswith("perplexity|level:token|window:64|stride:32|tok:chars|nlpcli:")
     assert scores["word_perplexity"].signature.startswith("word_perplexity|level:word|window:64|stride:32|")
     assert scores["perplexity"].details["count"] == 2
-    scores = perplexity(1.0, tokens=2, protocol=Protocol(64, 64, "chars", memory="32"))
+    scores = perplexity(1.0, tokens=2, protocol=PerplexityProtocol(64, 64, "chars", memory="32"))
     assert scores["loss"].signature.startswith("loss|level:token|window:64|stride:64|memory:32|tok:chars|nlpcli:")
-    scores = perplexity(1.0, tokens=2, protocol=Protocol(5, 5, "chars", "state", streams=4, dynamic="sgd:0.1"))
+    scores = perplexity(
+        1.0, tokens=2, protocol=PerplexityProtocol(5, 5, "chars", "state", streams=4, dynamic="sgd:0.1")
+    )
     assert "|stride:5|memory:state|streams:4|dynamic:sgd:0.1|tok:chars|" in scores["loss"].signature
 
 
@@ -67,4 +69,4 @@ def test_a_text_of_nothing_has_no_perplexity(counts):
 @pytest.mark.parametrize(("window", "stride"), [(64, 65), (64, 0), (0, 1)])
 def test_a_stride_that_would_skip_or_repeat_tokens_is_refused(window, stride):
     with pytest.raises(NlpcliError, match="stride must lie between 1 and the window"):
-        Protocol(window, stride)
+        PerplexityProtocol(window, stride)

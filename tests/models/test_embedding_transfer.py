@@ -14,10 +14,10 @@ from nlpcli.data.word_vectors import WordVectors
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.models.embedding_transfer import (
-    Carried,
-    carry_embeddings,
+    TransferredTokens,
     embed_from,
     same_tokens,
+    transfer_embeddings,
     wanted_by,
     with_roles,
 )
@@ -83,10 +83,10 @@ def made(name, tokenizer):
 def test_shared_pieces_keep_their_rows_in_every_family_and_the_model_is_whole(name, tokenizers):
     old, new = tokenizers["unigram"], tokenizers["wordpiece"]
     model, other = made(name, old), build_model(of_family(SMALL | MODELS[name]), new.vocab_size)
-    weights, carried = carry_embeddings(model.state_dict(), old, new)
+    weights, carried = transfer_embeddings(model.state_dict(), old, new)
     load_weights(other, unshared(weights), "carried")
     places = same_tokens(old, new)
-    assert carried == Carried(sum(place is not None for place in places), new.vocab_size)
+    assert carried == TransferredTokens(sum(place is not None for place in places), new.vocab_size)
     assert 20 < carried.shared < carried.total
     kept = [(id_, place) for id_, place in enumerate(places) if place is not None]
     after, before = zip(*kept, strict=True)
@@ -127,7 +127,7 @@ def test_new_rows_are_drawn_like_the_old_ones(tokenizers):
     old, new = theirs(), tokenizers["unigram"]
     torch.manual_seed(0)
     matrix = torch.randn(old.vocab_size, 500) * torch.tensor([[9.0], [2.0], [4.0]]) + 1.5
-    weights, carried = carry_embeddings({"decoder_embedding.tokens.weight": matrix}, old, new)
+    weights, carried = transfer_embeddings({"decoder_embedding.tokens.weight": matrix}, old, new)
     rows = weights["decoder_embedding.tokens.weight"][20:]
     expected = matrix[1:]  # without the special one
     assert carried.shared < 9 and rows.size(1) == 500
@@ -138,7 +138,7 @@ def test_new_rows_are_drawn_like_the_old_ones(tokenizers):
 def test_shared_matrices_stay_shared_and_halves_halves(tokenizers):
     old, new = tokenizers["unigram"], tokenizers["words"]
     model = made("tied", old).bfloat16()
-    weights, _ = carry_embeddings(model.state_dict(), old, new)
+    weights, _ = transfer_embeddings(model.state_dict(), old, new)
     names = [name for name in weights if name.endswith("tokens.weight") or "output_weight_owner" in name]
     assert len(names) == 3 and len({weights[name].data_ptr() for name in names}) == 1
     assert weights[names[0]].dtype == torch.bfloat16
@@ -149,7 +149,7 @@ def test_a_body_under_a_head_is_found(tokenizers):
     old, new = tokenizers["unigram"], tokenizers["words"]
     weights = {f"body.{name}": tensor for name, tensor in made("tied encoder", old).state_dict().items()}
     weights["head.output.weight"] = torch.ones(old.vocab_size, 8)  # as wide by chance
-    carried, _ = carry_embeddings(weights, old, new)
+    carried, _ = transfer_embeddings(weights, old, new)
     assert carried["body.encoder_embedding.tokens.weight"].size(0) == new.vocab_size
     assert torch.equal(carried["head.output.weight"], weights["head.output.weight"])
 
@@ -159,14 +159,14 @@ def test_the_vocabulary_of_an_adaptive_softmax_is_not_exchanged_but_may_grow(tok
     settings = of_family(SMALL | MODELS["transformer-xl"] | {"adaptive_cutoffs": [10]})
     model = build_model(settings, old.vocab_size)
     with pytest.raises(NlpcliError, match="sorted by frequency"):
-        carry_embeddings(model.state_dict(), old, tokenizers["words"])
-    weights, carried = carry_embeddings(model.state_dict(), old, with_roles(old, ["sep"]))
-    assert carried == Carried(31, 32) and weights["embedding.tokens.weight"].size(0) == 32
+        transfer_embeddings(model.state_dict(), old, tokenizers["words"])
+    weights, carried = transfer_embeddings(model.state_dict(), old, with_roles(old, ["sep"]))
+    assert carried == TransferredTokens(31, 32) and weights["embedding.tokens.weight"].size(0) == 32
 
 
 def test_weights_of_another_vocabulary_are_refused(tokenizers):
     with pytest.raises(NlpcliError, match=r"'encoder_embedding.tokens.weight' has 5 rows"):
-        carry_embeddings(
+        transfer_embeddings(
             {"encoder_embedding.tokens.weight": torch.ones(5, 2)}, tokenizers["chars"], tokenizers["words"]
         )
 
@@ -199,9 +199,9 @@ def test_a_tokenizer_that_has_the_roles_stays_the_same(tokenizers):
 def test_a_grown_vocabulary_leaves_every_row_in_its_place(name, unused):
     old = theirs(unused=unused)
     new = with_roles(old, ["cls", "sep"])
-    weights, carried = carry_embeddings(made(name, old).state_dict(), old, new)
+    weights, carried = transfer_embeddings(made(name, old).state_dict(), old, new)
     before = made(name, old).state_dict()
-    assert carried == Carried(old.vocab_size, old.vocab_size + 2)
+    assert carried == TransferredTokens(old.vocab_size, old.vocab_size + 2)
     for path in ("decoder_embedding.tokens.weight", "output_bias"):
         assert torch.equal(weights[path][: old.vocab_size], before[path])
         assert len(weights[path]) == new.vocab_size

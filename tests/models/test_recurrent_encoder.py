@@ -67,7 +67,7 @@ def test_the_final_states_are_those_torch_ends_with(cell, layers, bidirectional)
     final = ours.final(ours(x, MASK), MASK)
     for row, length in enumerate(LENGTHS):
         kept: list[torch.Tensor] = []
-        alone = ours(x[row : row + 1, :length], kept=kept)
+        alone = ours(x[row : row + 1, :length], hidden_states=kept)
         _, after = ours.layers[-1](kept[-2])
         after = after[0] if isinstance(after, tuple) else after
         assert torch.allclose(final[row], after[:, 0].flatten(), atol=ROUNDED)

@@ -125,7 +125,7 @@ def test_weights_that_are_recorded_have_gradients_and_requested_states_are_given
     assert all(gradient.any() for gradient in torch.autograd.grad(out.square().sum(), [r[0] for r in recorders]))
     states = []
     x = model.decoder_embedding(ids)
-    last = model.decoder(x, kept=states)
+    last = model.decoder(x, hidden_states=states)
     assert len(states) == 4 and torch.equal(states[0], x) and torch.equal(states[-1], last)
 
 

@@ -151,7 +151,7 @@ def test_padding_changes_nothing_beside_global_tokens(attention):
 
 def test_the_states_of_all_layers_are_those_of_the_text_alone():
     model, kept = encoder(attention=["window:3+global:2"], global_tokens=2), []
-    last = model(tokens(9), kept=kept)
+    last = model(tokens(9), hidden_states=kept)
     assert [state.shape for state in kept] == [(2, 9, 16)] * 4 and torch.equal(kept[-1], last)
 
 

@@ -11,7 +11,7 @@ from nlpcli.attention.score_functions import LocationScore
 from nlpcli.models import recurrent_attention
 from nlpcli.models.build import build_model
 from nlpcli.models.decoder_state import Memory
-from nlpcli.models.recurrent_attention import Choices, SourceAttention
+from nlpcli.models.recurrent_attention import SampledPositions, SourceAttention
 from nlpcli.objectives.sampled_attention import choice_loss, sampled_attention_loss
 from nlpcli.objectives.source_target_batches import pair_batch
 from nlpcli.objectives.source_target_loss import pair_loss
@@ -162,14 +162,14 @@ def test_outside_of_training_the_loss_is_that_of_the_most_probable_positions():
 
 
 def test_what_comes_before_a_choice_and_what_is_not_predicted_is_none_of_its_business():
-    choices = Choices(*(torch.zeros(2, 4, requires_grad=True) for _ in range(3)), lasting=True)
+    choices = SampledPositions(*(torch.zeros(2, 4, requires_grad=True) for _ in range(3)), lasting=True)
     rewards = torch.tensor([[0.0, -1.0, -2.0, -4.0], [-3.0, 0.0, 0.0, 0.0]])
     predicted = torch.tensor([[False, True, True, True], [True, False, False, False]])
     choice_loss(choices, rewards, predicted).backward()
     later = [[7.0, 7.0, 6.0, 4.0], [3.0, 0.0, 0.0, 0.0]]  # -R_t: of the first token, too, which is given
     assert choices.log_probability.grad.tolist() == later
     assert choices.baseline.grad.tolist() == later
-    alone = Choices(*(torch.zeros(2, 4, requires_grad=True) for _ in range(3)))
+    alone = SampledPositions(*(torch.zeros(2, 4, requires_grad=True) for _ in range(3)))
     choice_loss(alone, rewards, predicted).backward()
     assert alone.log_probability.grad.tolist() == [[0.0, 1.0, 2.0, 4.0], [3.0, 0.0, 0.0, 0.0]]
     assert alone.entropy.grad[1].tolist() == pytest.approx([-0.01, 0.0, 0.0, 0.0])

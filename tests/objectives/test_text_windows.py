@@ -11,7 +11,7 @@ from nlpcli.data.document_sentences import SentenceDocuments
 from nlpcli.data.packing import TokenStream
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
-from nlpcli.objectives.text_windows import Stretches, Windows
+from nlpcli.objectives.text_windows import SentenceChunks, Windows
 from nlpcli.text import train_tokenizer
 
 DOCUMENTS = [
@@ -63,7 +63,7 @@ def test_windows_tile_the_stream_from_an_offset(shards, tokenizer, length, with_
 
 
 def test_a_plan_is_a_function_of_seed_and_epoch(shards, documents):
-    for texts in (Windows(shards, 5, rows=2, eos=None), Stretches(documents, 20, batch_tokens=40)):
+    for texts in (Windows(shards, 5, rows=2, eos=None), SentenceChunks(documents, 20, batch_tokens=40)):
         plans = [str([b.tolist() for b in texts.plan(seed, epoch)]) for seed in (1, 1, 2) for epoch in (0, 1, 2)]
         assert plans[:3] == plans[3:6] and len(set(plans)) > 2
 
@@ -75,7 +75,7 @@ def documents_of(documents, token):
 
 @pytest.mark.parametrize("length", [3, 12, 20, 40, 1000])
 def test_stretches_are_whole_sentences_of_one_document_as_many_as_fit(documents, length):
-    stretches = Stretches(documents, length, batch_tokens=50)
+    stretches = SentenceChunks(documents, length, batch_tokens=50)
     order = np.arange(len(stretches.table))
     texts = [stretches.read(index) for index in order]
     assert np.concatenate([text.ids for text in texts]).tolist() == [
@@ -97,22 +97,22 @@ def test_stretches_are_whole_sentences_of_one_document_as_many_as_fit(documents,
 
 
 def test_sentences_of_a_stretch_are_the_sentences_of_the_text(documents, tokenizer):
-    stretches = Stretches(documents, 1000, batch_tokens=50)
+    stretches = SentenceChunks(documents, 1000, batch_tokens=50)
     found = [np.split(text.ids, np.cumsum(text.sentences)[:-1]) for text in map(stretches.read, range(3))]
     texts = [[text.strip() for text in tokenizer.decode([ids.tolist() for ids in parts])] for parts in found]
     assert texts == DOCUMENTS
 
 
 def test_stretches_of_too_few_sentences_are_left_out(documents):
-    stretches = Stretches(documents, 1000, batch_tokens=50, least=2)
+    stretches = SentenceChunks(documents, 1000, batch_tokens=50, least=2)
     assert stretches.table[:, 0].tolist() == [documents.borders(d)[0] for d in (0, 2)]
     with pytest.raises(NlpcliError, match="no document has 9 or more sentences"):
-        Stretches(documents, 1000, batch_tokens=50, least=9)
+        SentenceChunks(documents, 1000, batch_tokens=50, least=9)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 40))
 def test_some_texts_are_texts(shards, documents, seed, length):
     rng = np.random.default_rng(seed)
-    for texts in (Windows(shards, length, rows=2, eos=None), Stretches(documents, length, batch_tokens=40)):
+    for texts in (Windows(shards, length, rows=2, eos=None), SentenceChunks(documents, length, batch_tokens=40)):
         for index in texts.some(3, rng):
             assert 1 <= len(texts.read(index).ids) <= length

@@ -20,7 +20,7 @@ from nlpcli.convert.family_table import FAMILIES
 from nlpcli.convert.huggingface_in import read_huggingface
 from nlpcli.convert.huggingface_out import write_huggingface
 from nlpcli.errors import NlpcliError
-from nlpcli.models.build import build_model, count_parameters, outline
+from nlpcli.models.build import build_model, build_on_meta, count_parameters
 
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")
 
@@ -219,7 +219,7 @@ def test_the_published_shape_has_as_many_parameters_as_there_and_goes_out_as_it_
     ours = family.config_in(PUBLISHED, given, "bigbird-roberta-base")
     with torch.device("meta"):
         theirs = transformers.BigBirdForPreTraining(transformers.BigBirdConfig(**PUBLISHED))
-    count = count_parameters(outline(ModelConfig.model_validate(ours), PUBLISHED["vocab_size"]))
+    count = count_parameters(build_on_meta(ModelConfig.model_validate(ours), PUBLISHED["vocab_size"]))
     assert count == sum(p.numel() for p in theirs.parameters()) == 128_112_824
     assert ours["attention"][:2] == ["bigbird:64", "bigbird:64:3:1"] and len(ours["attention"]) == 12
     written = family.config_out(ours)

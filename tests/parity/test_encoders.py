@@ -11,7 +11,7 @@ from nlpcli.config.model_settings import ModelConfig
 from nlpcli.convert.family_table import FAMILIES
 from nlpcli.convert.huggingface_in import read_huggingface
 from nlpcli.convert.huggingface_out import write_huggingface
-from nlpcli.models.build import count_parameters, outline
+from nlpcli.models.build import build_on_meta, count_parameters
 
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")
 
@@ -189,7 +189,7 @@ def test_a_published_shape_has_the_published_number_of_parameters_and_goes_out_a
     described, head, count = PUBLISHED[name]
     family = FAMILIES.load(described["model_type"])
     ours = family.config_in(described, {head: torch.empty(0)}, name)
-    assert count_parameters(outline(ModelConfig.model_validate(ours), described["vocab_size"])) == count
+    assert count_parameters(build_on_meta(ModelConfig.model_validate(ours), described["vocab_size"])) == count
     written = family.config_out(ours)
     assert {key: written[key] for key in described.keys() - {"vocab_size"}} == {
         key: value for key, value in described.items() if key != "vocab_size"

@@ -13,7 +13,7 @@ from nlpcli.convert.family_table import FAMILIES
 from nlpcli.convert.huggingface_in import read_huggingface
 from nlpcli.convert.huggingface_out import write_huggingface
 from nlpcli.errors import NlpcliError
-from nlpcli.models.build import build_model, count_parameters, outline
+from nlpcli.models.build import build_model, build_on_meta, count_parameters
 from nlpcli.models.model_folder import load_weights
 
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")
@@ -168,7 +168,7 @@ def test_the_published_shape_has_as_many_parameters_as_there_and_goes_out_as_it_
     ours = family.config_in(PUBLISHED, {"lm_head.dense.weight": torch.empty(0)}, "longformer-base-4096")
     with torch.device("meta"):
         theirs = transformers.LongformerForMaskedLM(transformers.LongformerConfig(**PUBLISHED))
-    count = count_parameters(outline(ModelConfig.model_validate(ours), PUBLISHED["vocab_size"]))
+    count = count_parameters(build_on_meta(ModelConfig.model_validate(ours), PUBLISHED["vocab_size"]))
     assert count == sum(p.numel() for p in theirs.parameters()) == 148_711_257
     written = family.config_out(ours)
     assert {key: written[key] for key in PUBLISHED.keys() - {"vocab_size"}} == {

@@ -15,7 +15,7 @@ from nlpcli.convert.huggingface_out import write_huggingface
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.errors import NlpcliError
-from nlpcli.models.build import count_parameters, outline
+from nlpcli.models.build import build_on_meta, count_parameters
 
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")
 
@@ -231,7 +231,7 @@ def test_a_published_shape_has_the_published_number_of_parameters_and_goes_out_a
     family = FAMILIES.load(described["model_type"])
     output = "embed_out.weight" if family.model_type == "gpt_neox" else "lm_head.weight"
     ours = family.config_in(described, {output: torch.empty(0)}, name)
-    assert count_parameters(outline(ModelConfig.model_validate(ours), described["vocab_size"])) == count
+    assert count_parameters(build_on_meta(ModelConfig.model_validate(ours), described["vocab_size"])) == count
     written = family.config_out(ours)
     assert {key: written[key] for key in described.keys() - {"vocab_size", "hidden_act"}} == {
         key: value for key, value in described.items() if key not in ("vocab_size", "hidden_act")

@@ -16,7 +16,7 @@ VOCABULARY, WIDTH, HEADS, LAYERS, LENGTH, ROWS = 50, 24, 4, 3, 11, 3
 D_KEY = WIDTH // HEADS
 
 
-def to_ours(theirs, layers, width):
+def from_huggingface(theirs, layers, width):
     """The weights of an XLNetLMHeadModel under our names. Their projections are (d_model, heads, d_key)."""
     ours = {
         "embedding.tokens.weight": theirs["transformer.word_embedding.weight"],
@@ -63,7 +63,7 @@ def pair(request):
         norm_eps=1e-12, dropout=0.0, clamp_length=max(request.param, 0),
     )  # fmt: skip
     ours = XLNet(settings, VOCABULARY).eval()
-    load_weights(ours, to_ours(theirs.state_dict(), LAYERS, WIDTH), "theirs")
+    load_weights(ours, from_huggingface(theirs.state_dict(), LAYERS, WIDTH), "theirs")
     return theirs, ours
 
 

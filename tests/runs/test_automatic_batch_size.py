@@ -8,7 +8,7 @@ import yaml
 from nlpcli.cli.main import main
 from nlpcli.runs import automatic_batch_size
 from nlpcli.training import memory_use
-from nlpcli.training.memory_use import MemoryRehearsal, MemoryUse
+from nlpcli.training.memory_use import MemoryProbe, MemoryUse
 from nlpcli.training.training_log import read_metrics
 
 SETTINGS = ("model.d_model=16", "model.d_ff=16", "model.heads=2", "tokenizer.type=chars", "training.log_every=1")
@@ -40,7 +40,7 @@ def memory(monkeypatch):
             size = self.settings.batch_tokens
             return MemoryUse(1000 + size, 1000 + most, len(plan))
 
-        monkeypatch.setattr(MemoryRehearsal, "measure", measure)
+        monkeypatch.setattr(MemoryProbe, "measure", measure)
 
     return limit
 
@@ -106,7 +106,7 @@ def test_a_file_may_ask_for_it(run, memory, tmp_path):
 def test_a_task_keeps_the_examples_of_its_step(run, monkeypatch, tmp_path):
     (tmp_path / "train.tsv").write_text("text\tlabel\n" + "a dog\tyes\nno cat\tno\n" * 20, encoding="utf-8")
     monkeypatch.setattr(
-        MemoryRehearsal, "measure", lambda self: MemoryUse(1000 + self.settings.batch_size, 1005, 10)
+        MemoryProbe, "measure", lambda self: MemoryUse(1000 + self.settings.batch_size, 1005, 10)
     )  # fmt: skip
     status, err = run("finetune", "--task", "classify", "--train", "train.tsv", "--batch-tokens", "auto",
                       "--max-steps", "1", "--out", "run", *SMALL)  # fmt: skip

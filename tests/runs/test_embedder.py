@@ -13,7 +13,7 @@ from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import save_model
 from nlpcli.models.model_with_head import WithHead
 from nlpcli.runs.embedder import Embedder, EmbedderSettings
-from nlpcli.runs.init_from_model import open_start
+from nlpcli.runs.init_from_model import open_initial_model
 from nlpcli.text import train_tokenizer
 
 TEXT = ["the plane landed", "planes aren't flat?", "", "dogs run", "the old plane " * 9]
@@ -97,9 +97,9 @@ def test_any_other_head_is_left_out(tmp_path):
 
 def test_a_run_remembers_how_vectors_were_made_by_what_it_began_with(tmp_path):
     trained = write(tmp_path / "a", head={"kind": "vector", "pooling": "max"}, problem={})
-    assert open_start(str(trained)).info["pooling"] == "max"
+    assert open_initial_model(str(trained)).info["pooling"] == "max"
     assert open_embedder(write(tmp_path / "b", pooling="last")).pooling == "last"
-    assert "pooling" not in open_start(str(write(tmp_path / "c"))).info
+    assert "pooling" not in open_initial_model(str(write(tmp_path / "c"))).info
 
 
 def test_long_texts_are_cut_and_counted(tmp_path):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nlpcli.attention.hooks import Recordable, Recorder
-from nlpcli.config.model_settings import CachedNumbers, ModelConfig
+from nlpcli.config.model_settings import CacheSize, ModelConfig
 from nlpcli.models.backbone import CROSS, EMBEDDINGS, Backbone, Direction, Part
 from nlpcli.models.decoder_state import Memory
 from nlpcli.models.padded_batch import Rows
@@ -29,8 +29,8 @@ class TrialConfig(ModelConfig):
     def stacks(self) -> Mapping[str, int]:
         return {"encoder": 1, "decoder": 1}
 
-    def cached_numbers(self) -> CachedNumbers:
-        return CachedNumbers(window=2 * self.d_model, per_source_token=2 * self.d_model)
+    def cached_numbers(self) -> CacheSize:
+        return CacheSize(window=2 * self.d_model, per_source_token=2 * self.d_model)
 
 
 @dataclass

@@ -19,7 +19,7 @@ from nlpcli.runs.finetuning.multi_task_training import kind_of
 from nlpcli.tasks.classification import Classification
 from nlpcli.tasks.multi_task import Mixture, Part, mixing_rates
 from nlpcli.tasks.task import Context
-from nlpcli.tasks.text_to_text import TextToText, Wording
+from nlpcli.tasks.text_to_text import TextToText, TextToTextSettings
 from nlpcli.text import train_tokenizer
 
 SHAPE = {"d_model": 16, "heads": 2, "d_ff": 32, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0}
@@ -57,7 +57,7 @@ def model(tokenizer):
 
 
 def part(context, name, count, *, weight=1.0, prefix=""):
-    task = TextToText(context, Wording(prefix))
+    task = TextToText(context, TextToTextSettings(prefix))
     examples = [Example(("abcdefgh"[i % 8] * (1 + i % 5),), "hgfedcba"[i % 8]) for i in range(count)]
     return Part(name, task, [item for group in task.encode(examples) for item in group], weight)
 

@@ -20,7 +20,7 @@ from nlpcli.models.build import build_model
 from nlpcli.runs.finetuning.task_generator import BeamGenerator
 from nlpcli.tasks.supervised_objective import SupervisedObjective, predict_items
 from nlpcli.tasks.task import Context
-from nlpcli.tasks.text_to_text import MEASURES, TextToText, Wording, references
+from nlpcli.tasks.text_to_text import MEASURES, TextToText, TextToTextSettings, references
 from nlpcli.text import train_tokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 .:;,>{}ABCDTLR"
@@ -59,31 +59,31 @@ def test_a_source_is_its_prefix_and_its_text(context):
 
 
 def test_a_prefix_with_places_is_the_whole_source():
-    wording = Wording("one {text} two {text2} end")
+    wording = TextToTextSettings("one {text} two {text2} end")
     assert wording.source(("{text2}", "b")) == "one {text2} two b end"
-    assert wording.pairs and not Wording("copy {text}").pairs
+    assert wording.pairs and not TextToTextSettings("copy {text}").pairs
 
 
 def test_without_a_place_a_pair_is_one_text_after_the_other():
-    assert Wording("same: ").source(("a b", "c")) == "same: a b c"
+    assert TextToTextSettings("same: ").source(("a b", "c")) == "same: a b c"
 
 
 def test_a_pair_that_is_only_one_text_is_refused_with_its_place(context):
     with pytest.raises(NlpcliError, match=r"train\.tsv:2: the second text is missing"):
         TextToText.create([example()], context, prefix="{text} and {text2}")
     with pytest.raises(NlpcliError, match=r"train\.tsv:2: the second text is missing"):
-        TextToText(context, Wording("{text} and {text2}")).encode([example(label=None)])
+        TextToText(context, TextToTextSettings("{text} and {text2}")).encode([example(label=None)])
 
 
 def test_a_prefix_with_a_place_for_the_second_text_alone_is_refused():
     with pytest.raises(NlpcliError, match=r"contains {text2} but not {text}$"):
-        Wording("a {text2}")
+        TextToTextSettings("a {text2}")
 
 
 def test_a_line_is_a_pair_only_where_the_prefix_has_two_places(context):
-    pair = TextToText(context, Wording("{text} / {text2}"))
+    pair = TextToText(context, TextToTextSettings("{text} / {text2}"))
     assert pair.parse("a\tb").texts == ("a", "b")
-    assert TextToText(context, Wording()).parse("a\tb").texts == ("a\tb",)
+    assert TextToText(context, TextToTextSettings()).parse("a\tb").texts == ("a\tb",)
 
 
 def test_of_several_references_the_first_is_learnt(context):
@@ -108,13 +108,13 @@ def test_an_example_without_text_to_learn_is_refused_with_its_place(context, lab
 
 
 def test_an_unknown_label_is_nothing_to_learn_and_no_hindrance_to_predict(context):
-    task = TextToText(context, Wording())
+    task = TextToText(context, TextToTextSettings())
     [[item]] = task.encode([example(label=None)])
     assert item.target == ()
 
 
 def test_long_sides_are_cut_and_counted(tokenizer):
-    task = TextToText(Context(tokenizer, ModelConfig.model_validate(SHAPE), {}, 10), Wording(max_target=4))
+    task = TextToText(Context(tokenizer, ModelConfig.model_validate(SHAPE), {}, 10), TextToTextSettings(max_target=4))
     groups = task.encode([example("a" * 9, "b" * 4), example("a" * 10, "b" * 5), example("a", "b")])
     assert [(len(item.source), len(item.target)) for [item] in groups] == [(9, 4), (9, 4), (1, 1)]
     assert (task.cut_sources, task.cut_targets) == (1, 1)
@@ -125,7 +125,8 @@ def test_long_sides_are_cut_and_counted(tokenizer):
 @given(st.text("ab ", max_size=40), st.text("cd ", max_size=40), st.integers(16, 60))
 def test_words_of_the_prefix_stay_when_texts_are_cut(tokenizer, first, second, length):
     task = TextToText(
-        Context(tokenizer, ModelConfig.model_validate(SHAPE), {}, length), Wording("1: {text} 2: {text2} end", 4)
+        Context(tokenizer, ModelConfig.model_validate(SHAPE), {}, length),
+        TextToTextSettings("1: {text} 2: {text2} end", 4),
     )
     [[item]] = task.encode([example(first, second=second)])
     found = text(task, item.source)
@@ -135,7 +136,7 @@ def test_words_of_the_prefix_stay_when_texts_are_cut(tokenizer, first, second, l
 
 
 def test_no_target_is_longer_than_a_model_can_read(tokenizer):
-    task = TextToText(Context(tokenizer, ModelConfig.model_validate(SHAPE), {}, 8), Wording(max_target=100))
+    task = TextToText(Context(tokenizer, ModelConfig.model_validate(SHAPE), {}, 8), TextToTextSettings(max_target=100))
     [[item]] = task.encode([example("a", "b" * 50)])
     batch = task.collate([item])
     assert batch.target.size(1) == 8
@@ -144,7 +145,7 @@ def test_no_target_is_longer_than_a_model_can_read(tokenizer):
 def test_a_model_read_from_bart_keeps_its_starts(tokenizer):
     special = tokenizer.special
     info = {"read_from": "bart", "source_start": [special.bos], "target_start": [special.eos, special.bos]}
-    task = TextToText(Context(tokenizer, ModelConfig.model_validate(SHAPE), info, 64), Wording())
+    task = TextToText(Context(tokenizer, ModelConfig.model_validate(SHAPE), info, 64), TextToTextSettings())
     [[item]] = task.encode([example("a", "b")])
     batch = task.collate([item])
     assert batch.source[0, 0] == special.bos and batch.source[0, -1] == special.eos
@@ -153,7 +154,7 @@ def test_a_model_read_from_bart_keeps_its_starts(tokenizer):
 
 
 def test_the_loss_is_the_cross_entropy_of_target_and_end(context, model):
-    task = TextToText(context, Wording())
+    task = TextToText(context, TextToTextSettings())
     [[item]] = task.encode([example("ab", "ba")])
     loss = task.loss(model, task.collate([item]))
     special = task.tokenizer.special
@@ -168,8 +169,8 @@ def test_the_loss_is_the_cross_entropy_of_target_and_end(context, model):
 
 def test_smoothing_counts_in_training_only(context, model):
     plain, smooth = (
-        TextToText(context, Wording()),
-        TextToText(replace(context, loss_settings=LossSettings(0.2)), Wording()),
+        TextToText(context, TextToTextSettings()),
+        TextToText(replace(context, loss_settings=LossSettings(0.2)), TextToTextSettings()),
     )
     batch = plain.collate(plain.encode([example("ab", "ba")])[0])
     assert smooth.loss(model, batch).total.item() == pytest.approx(plain.loss(model, batch).total.item())
@@ -178,14 +179,14 @@ def test_smoothing_counts_in_training_only(context, model):
 
 
 def test_what_is_described_is_restored(context):
-    task = TextToText(context, Wording("a: ", 5, "accuracy"))
+    task = TextToText(context, TextToTextSettings("a: ", 5, "accuracy"))
     again = TextToText.restore(json.loads(json.dumps(task.describe())), context)
     assert again.wording == task.wording and again.measures == ("accuracy",)
 
 
 def test_a_measure_that_is_none_is_refused():
     with pytest.raises(NlpcliError, match="measure"):
-        Wording(measure="rogue")
+        TextToTextSettings(measure="rogue")
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -195,7 +196,7 @@ def test_the_first_of_the_measures_decides(context, measure):
 
 
 def test_line_breaks_count_as_spaces(context):
-    task = TextToText(context, Wording())
+    task = TextToText(context, TextToTextSettings())
     assert task.line({"text": "one\n two\r\nthree\tfour"}) == "one two three four"
     [[broken], [whole]] = task.encode([example("a\nb", "c\r\n d"), example("a b", "c d")])
     assert broken == whole
@@ -245,7 +246,7 @@ def streamed(tokenizer):
 
 
 def test_a_decoder_predicts_what_follows_the_source_and_nothing_else(streamed, decoder):
-    task = TextToText(streamed, Wording("{text} TL;DR:"))
+    task = TextToText(streamed, TextToTextSettings("{text} TL;DR:"))
     items = [item for group in task.encode([example("ab", "ba"), example("a", "")]) for item in group]
     loss = task.loss(decoder, task.collate(items))
     special = task.tokenizer.special
@@ -261,7 +262,9 @@ def test_a_decoder_predicts_what_follows_the_source_and_nothing_else(streamed, d
 
 
 def test_source_and_target_of_a_decoder_share_its_length(tokenizer):
-    task = TextToText(Context(tokenizer, ModelConfig.model_validate(DECODER), {}, 20), Wording("{text}>", max_target=6))
+    task = TextToText(
+        Context(tokenizer, ModelConfig.model_validate(DECODER), {}, 20), TextToTextSettings("{text}>", max_target=6)
+    )
     groups = task.encode([example("a" * 50, "b" * 50), example("a" * 50, "b")])
     assert [(len(item.source), len(item.target)) for [item] in groups] == [(13, 6), (13, 1)]
     assert all(item.source[-1] == tokenizer.encode([">"])[0][-1] for [item] in groups)
@@ -293,7 +296,7 @@ def test_what_was_learnt_is_written(context, model, four, beam_size):
 
 
 def test_no_output_is_longer_than_the_wording_allows(context, model):
-    task = TextToText(context, Wording(max_target=3))
+    task = TextToText(context, TextToTextSettings(max_target=3))
     task.generator = BeamGenerator(DecodingConfig(beam_size=2), task, min_length=10)
     [[item]] = task.encode([example("abc")])
     [ids] = task.outputs(model, task.collate([item]))
@@ -301,7 +304,7 @@ def test_no_output_is_longer_than_the_wording_allows(context, model):
 
 
 def test_no_ngram_is_written_twice_where_that_is_forbidden(context, model):
-    task = TextToText(context, Wording(max_target=30, no_repeat_ngram=1))
+    task = TextToText(context, TextToTextSettings(max_target=30, no_repeat_ngram=1))
     task.generator = BeamGenerator(DecodingConfig(), task, beam_size=1, min_length=20)
     [[item]] = task.encode([example("abc")])
     [ids] = task.outputs(model, task.collate([item]))
@@ -312,6 +315,6 @@ def test_no_ngram_is_written_twice_where_that_is_forbidden(context, model):
     ("beam_size", "ngram", "expected"), [(1, 0, "beam:1|max:30"), (4, 3, "beam:4|lp:0.6|max:30|no-repeat:3")]
 )
 def test_the_signature_says_how_texts_were_written(context, beam_size, ngram, expected):
-    task = TextToText(context, Wording(max_target=30, no_repeat_ngram=ngram))
+    task = TextToText(context, TextToTextSettings(max_target=30, no_repeat_ngram=ngram))
     decoding = DecodingConfig(beam_size=beam_size, length_penalty=0.6)
     assert BeamGenerator(decoding, task).signature == expected

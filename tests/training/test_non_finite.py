@@ -149,5 +149,5 @@ def test_a_gpu_that_stops_looks_at_a_step_after_the_next_one_and_never_waits(tmp
         accepts(3, 1.0)
     assert accepts(4, NAN)
     with pytest.raises(RunFailed, match="not finite at step 4"):
-        guard.settle(Progress(step=4))
-    guard.settle(Progress(step=4))  # nothing is left to look at
+        guard.check_pending(Progress(step=4))
+    guard.check_pending(Progress(step=4))  # nothing is left to look at

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.visualization import heat_map
-from nlpcli.visualization.heat_map import Ink, Scale
+from nlpcli.visualization.heat_map import Scale, TerminalAbilities
 
-PLAIN, COLOR = Ink(color=False, unicode=True), Ink(color=True, unicode=True)
+PLAIN, COLOR = TerminalAbilities(color=False, unicode=True), TerminalAbilities(color=True, unicode=True)
 
 
 @given(st.integers(0, 2**32 - 1), *[st.integers(1, 9)] * 4)

@@ -219,9 +219,9 @@ def _processor() -> str:
 
 
 def _parameters(info: Mapping[str, Any]) -> int:
-    from nlpcli.models.build import count_parameters, outline
+    from nlpcli.models.build import build_on_meta, count_parameters
 
-    return count_parameters(outline(info["model"], info["vocab_size"], info.get("head")))
+    return count_parameters(build_on_meta(info["model"], info["vocab_size"], info.get("head")))
 
 
 def with_tokenizer(cells: Iterable[Cell], key: str) -> Path | None:

@@ -303,9 +303,9 @@ def parameters(cell: Cell) -> int:
 
     Raises: NlpcliError for a model that can't be built.
     """
-    from nlpcli.models.build import count_parameters, outline
+    from nlpcli.models.build import build_on_meta, count_parameters
 
-    return count_parameters(outline(cell.config.model, vocabulary_size(cell)))
+    return count_parameters(build_on_meta(cell.config.model, vocabulary_size(cell)))
 
 
 def vocabulary_size(cell: Cell) -> int:
@@ -315,7 +315,7 @@ def vocabulary_size(cell: Cell) -> int:
 
         return open_tokenizer(Path(cell.request.tokenizer)).vocab_size
     if cell.config.init:
-        from nlpcli.runs.init_from_model import open_start
+        from nlpcli.runs.init_from_model import open_initial_model
 
-        return open_start(cell.config.init).vocab_size
+        return open_initial_model(cell.config.init).vocab_size
     return cell.config.tokenizer.vocab_size

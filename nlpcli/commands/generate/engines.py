@@ -80,26 +80,28 @@ class TorchEngine:
 
     def continuations(self, rows: Rows) -> list[Hypothesis]:
         """See `Engine`."""
-        from nlpcli.decoding.autoregressive import Renewal
+        from nlpcli.decoding.autoregressive import ContextShift
         from nlpcli.decoding.greedy import greedy_search
         from nlpcli.decoding.huggingface_generation import GenerationInputs, HuggingFaceDecoder
         from nlpcli.decoding.sampling import SamplingSettings, sample
 
         job, model = self._job, self._model
-        renewal = None if self._remembers else Renewal(model.init_state, self._window)
+        context_shift = None if self._remembers else ContextShift(model.init_state, self._window)
         state = model.init_state(len(rows.prefixes))
         if self._generation is not None:
             most = job.max_new_tokens or MOST_TOKENS
             limits = [self._generation.new_tokens(len(prefix), most) for prefix in rows.prefixes]
             inputs = GenerationInputs(rows.prefixes, limits, streams=rows.streams)
             decoder = HuggingFaceDecoder(self._generation, self.loaded.tokenizer.special, seed=job.random_seed)
-            found = decoder.generate(model, state, inputs, stop=rows.stop, renewal=renewal, watch=rows.watch)
+            found = decoder.generate(
+                model, state, inputs, stop=rows.stop, context_shift=context_shift, watch=rows.watch
+            )
             return [hypotheses[0] for hypotheses in found]
         conditions, constraints = _conditions(job, self.loaded, rows), _constraints(job, self.loaded)
         if job.greedy:
             found = greedy_search(
                 model, state, rows.prefixes, conditions,
-                constraints=constraints, renewal=renewal, watch=rows.watch,
+                constraints=constraints, context_shift=context_shift, watch=rows.watch,
             )  # fmt: skip
         else:
             settings = SamplingSettings(
@@ -107,7 +109,7 @@ class TorchEngine:
             )
             found = sample(
                 model, state, rows.prefixes, conditions,
-                settings=settings, streams=rows.streams, renewal=renewal, watch=rows.watch,
+                settings=settings, streams=rows.streams, context_shift=context_shift, watch=rows.watch,
             )  # fmt: skip
         return [hypotheses[0] for hypotheses in found]
 

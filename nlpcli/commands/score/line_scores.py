@@ -18,7 +18,7 @@ from nlpcli.commands.score.request import (
 from nlpcli.commands.score.score_inputs import Files
 from nlpcli.data.open_text import display_name
 from nlpcli.evaluation import Metric, Resampling, Score
-from nlpcli.evaluation.line_statistics import LineMetric, Remarks, Statistics
+from nlpcli.evaluation.line_statistics import CautionCounts, LineMetric, Statistics
 from nlpcli.evaluation.score import TEXT_PAIRS, count_for_signature, counts_of_references, without_blanks
 from nlpcli.evaluation.unspaced_scripts import SAMPLE
 
@@ -57,7 +57,7 @@ class Sentences:
 
     hypotheses: list[str]
     scores: list[list[Score]]
-    remarks: dict[str, np.ndarray]
+    caution_counts: dict[str, np.ndarray]
     sample: list[str]
 
 
@@ -90,9 +90,9 @@ def line_scores(request: ScoreRequest, metrics: Mapping[str, Metric], processes:
         segments += counted.size
         counts |= counted.references
         for name, found in counted.found.items():
-            for total, (rows, remarks) in zip(sums[name], found, strict=True):
+            for total, (rows, caution_counts) in zip(sums[name], found, strict=True):
                 total.statistics.add(rows)
-                total.remarks.add(remarks, counted.sample)
+                total.caution_counts.add(caution_counts, counted.sample)
     warnings: list[str] = []
     scores: list[SystemScore] = []
     for name, metric in chosen.items():
@@ -100,7 +100,7 @@ def line_scores(request: ScoreRequest, metrics: Mapping[str, Metric], processes:
             request, name, metric, [total.statistics for total in sums[name]], count_for_signature(counts)
         )
         for total in sums[name][request.baseline is not None :]:
-            warnings += metric.cautions_from(total.remarks.numbers, total.remarks.sample)
+            warnings += metric.cautions_from(total.caution_counts.numbers, total.caution_counts.sample)
     return ScoreReport(segments, request.references, scores, list(dict.fromkeys(warnings + ignored_options(request))))
 
 
@@ -114,15 +114,15 @@ def sentence_line_scores(
     check_reference_sets(metrics, request)
     check_sentence(request)
     chosen = cast("Mapping[str, LineMetric]", metrics)
-    remarks = {name: Remarks(SAMPLE) for name in chosen}
+    caution_counts = {name: CautionCounts(SAMPLE) for name in chosen}
     for window in _computed(request, chosen, _score_sentences, processes):
-        for name, numbers in window.remarks.items():
-            remarks[name].add(numbers, window.sample)
+        for name, numbers in window.caution_counts.items():
+            caution_counts[name].add(numbers, window.sample)
         yield from zip(window.hypotheses, window.scores, strict=True)
     found = [
         caution
         for name, metric in chosen.items()
-        for caution in metric.cautions_from(remarks[name].numbers, remarks[name].sample, sentence=True)
+        for caution in metric.cautions_from(caution_counts[name].numbers, caution_counts[name].sample, sentence=True)
     ]
     for warning in dict.fromkeys(found + ignored_options(request)):
         warn(warning)
@@ -133,7 +133,7 @@ class _Sum:
 
     def __init__(self, metric: LineMetric, request: ScoreRequest) -> None:
         self.statistics = metric.collector(resampled=request.resampling is not None)
-        self.remarks = Remarks(SAMPLE)
+        self.caution_counts = CautionCounts(SAMPLE)
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _count(request: ScoreRequest, metrics: Mapping[str, LineMetric], window: Win
         len(references[0]),
         {
             name: [
-                (metric.line_statistics(lines, references, window.first), metric.remarks(lines, references))
+                (metric.line_statistics(lines, references, window.first), metric.caution_counts(lines, references))
                 for lines in systems
             ]
             for name, metric in metrics.items()
@@ -194,7 +194,7 @@ def _score_sentences(request: ScoreRequest, metrics: Mapping[str, LineMetric], w
     return Sentences(
         hypotheses,
         [list(row) for row in zip(*columns, strict=True)],
-        {name: metric.remarks(hypotheses, references) for name, metric in metrics.items()},
+        {name: metric.caution_counts(hypotheses, references) for name, metric in metrics.items()},
         references[0][:SAMPLE] if window.first == 1 else [],
     )
 

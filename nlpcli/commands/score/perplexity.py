@@ -31,11 +31,11 @@ _NOT_OF_ENCODERS = {
     "streams": "streams",
     "dynamic_evaluation": "dynamic-evaluation",
 }
-"""Fields of `Reading` -> their options."""
+"""Fields of `PerplexitySettings` -> their options."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class PerplexitySettings:
     """How a text is cut for a model, and where this is computed.
 
     context: tokens seen at once; None: the model's own in training. stride: tokens from one window to the next; None:
@@ -74,7 +74,11 @@ class Reading:
 
 
 def perplexity_of(
-    model: Source | None, files: Sequence[str], reading: Reading | None = None, *, notify: Callable[[str], None]
+    model: Source | None,
+    files: Sequence[str],
+    reading: PerplexitySettings | None = None,
+    *,
+    notify: Callable[[str], None],
 ) -> dict[str, list[Score]]:
     """The scores of each file under a language model: `loss` in nats per token, `perplexity` per token,
     `word_perplexity`, `byte_perplexity` and `bits_per_byte`; every token but the first is predicted once, and the first
@@ -87,7 +91,7 @@ def perplexity_of(
     Raises: NlpcliError for other kinds of models, settings the model has no use for or no positions for, and for files
     that can't be read or hold fewer than two tokens.
     """
-    reading = reading or Reading()
+    reading = reading or PerplexitySettings()
     if model is None or task_of(model) != _ENCODER:
         model = locate(LANGUAGE_MODEL, model, notify=notify)
     from nlpcli.training.device import prepare
@@ -98,7 +102,7 @@ def perplexity_of(
     return {file: _signed(measure(loaded, file, reading, machine.device), reading) for file in files}
 
 
-def _signed(scores: list[Score], reading: Reading) -> list[Score]:
+def _signed(scores: list[Score], reading: PerplexitySettings) -> list[Score]:
     """The scores with the format of documents in their signatures."""
     if reading.documents is None:
         return scores
@@ -106,10 +110,10 @@ def _signed(scores: list[Score], reading: Reading) -> list[Score]:
     return [replace(score, signature=score.signature.replace("|nlpcli:", cut)) for score in scores]
 
 
-def _left_to_right(loaded: LoadedModel, file: str, reading: Reading, device: torch.device) -> list[Score]:
+def _left_to_right(loaded: LoadedModel, file: str, reading: PerplexitySettings, device: torch.device) -> list[Score]:
     import torch
 
-    from nlpcli.evaluation.perplexity import Protocol, perplexity
+    from nlpcli.evaluation.perplexity import PerplexityProtocol, perplexity
     from nlpcli.objectives.dynamic_evaluation import Adaptation, evaluate_dynamically
 
     context = _context(loaded, reading)
@@ -123,7 +127,7 @@ def _left_to_right(loaded: LoadedModel, file: str, reading: Reading, device: tor
         adaptation = Adaptation(reading.dynamic_evaluation, reading.dynamic_decay)
         losses = _summed(evaluate_dynamically(task, loaded.model, device, adaptation), _windows(task, stride=context))
         dynamic = str(adaptation)
-    protocol = Protocol(
+    protocol = PerplexityProtocol(
         context, task.stride, _name(loaded), _memory(loaded, reading) if remembers else "",
         streams=len(task.stream_starts()[0]) if remembers else 1,
         dynamic=dynamic,
@@ -153,7 +157,7 @@ def _windows(task: CausalLanguageModelling, *, remembers: bool = False, stride: 
 
 
 def _task(
-    loaded: LoadedModel, file: str, reading: Reading, context: int, *, remembers: bool
+    loaded: LoadedModel, file: str, reading: PerplexitySettings, context: int, *, remembers: bool
 ) -> tuple[CausalLanguageModelling, ShardSet]:
     """The text as it is to be read, and how long it is. Raises: NlpcliError where nothing of it can be predicted."""
     from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
@@ -180,14 +184,14 @@ def _task(
     return task, shards
 
 
-def _streams(loaded: LoadedModel, reading: Reading) -> int:
+def _streams(loaded: LoadedModel, reading: PerplexitySettings) -> int:
     """With dynamic evaluation, the text is one stream."""
     if reading.dynamic_evaluation is not None:
         return 1
     return reading.streams or loaded.info.get("eval_streams") or 1
 
 
-def _memory(loaded: LoadedModel, reading: Reading) -> str:
+def _memory(loaded: LoadedModel, reading: PerplexitySettings) -> str:
     """The model's memory in the signature."""
     return loaded.config.memory_signature if reading.memory_length is None else str(reading.memory_length)
 
@@ -201,7 +205,7 @@ def _has_document_end(loaded: LoadedModel) -> bool:
     return bool(loaded.info.get("document_end", True)) and "read_from" not in loaded.info
 
 
-def _context(loaded: LoadedModel, reading: Reading) -> int:
+def _context(loaded: LoadedModel, reading: PerplexitySettings) -> int:
     own = loaded.info.get("context") or loaded.config.max_length
     context = reading.context or own
     if loaded.model.max_length is not None and context > loaded.model.max_length:
@@ -219,7 +223,7 @@ def _context(loaded: LoadedModel, reading: Reading) -> int:
     return context
 
 
-def _remembers(loaded: LoadedModel, reading: Reading) -> bool:
+def _remembers(loaded: LoadedModel, reading: PerplexitySettings) -> bool:
     """Whether a memory replaces overlapping windows; sets the requested memory length of the model."""
     _check_adaptation(reading)
     if not loaded.model.has_memory:
@@ -246,7 +250,7 @@ def _remembers(loaded: LoadedModel, reading: Reading) -> bool:
     return bool(loaded.model.memory_length)
 
 
-def _check_adaptation(reading: Reading) -> None:
+def _check_adaptation(reading: PerplexitySettings) -> None:
     """Raises: NlpcliError for what a dynamic evaluation, which reads window after window, has no use for."""
     for name in ("stride", "streams"):
         if reading.dynamic_evaluation is not None and getattr(reading, name) is not None:
@@ -259,11 +263,11 @@ def _check_adaptation(reading: Reading) -> None:
 # --- masked language models --------------------------------------------------------------------------------------
 
 
-def _masked(loaded: LoadedModel, file: str, reading: Reading, device: torch.device) -> list[Score]:
+def _masked(loaded: LoadedModel, file: str, reading: PerplexitySettings, device: torch.device) -> list[Score]:
     """PPPL = exp(-1/N Σ_documents Σ_t log p(x_t | x without x_t)) (Salazar et al. 2020, eq. 2 and section 2.3)."""
     from nlpcli.data.readers import TextSource
     from nlpcli.data.shards import build_shards
-    from nlpcli.evaluation.perplexity import Protocol, perplexity
+    from nlpcli.evaluation.perplexity import PerplexityProtocol, perplexity
 
     model, special = loaded.model, loaded.tokenizer.special
     if getattr(model, "mlm_head", None) is None:
@@ -285,7 +289,7 @@ def _masked(loaded: LoadedModel, file: str, reading: Reading, device: torch.devi
         tokens=shards.tokens,
         words=max(1, shards.text_words),
         bytes=max(1, shards.text_bytes),
-        protocol=Protocol(None, None, _name(loaded)),
+        protocol=PerplexityProtocol(None, None, _name(loaded)),
     )
     return [
         replace(score, name=f"pseudo_{score.name}", signature=f"pseudo_{score.signature}") for score in scores.values()

@@ -79,11 +79,11 @@ def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
 def defaults(task: str, *, init: str | None) -> dict[str, Any]:
     """The default training settings of a task; init: the folder of the model it begins with, if any."""
     from nlpcli.config.loading import merge
-    from nlpcli.runs.init_from_model import open_start
+    from nlpcli.runs.init_from_model import open_initial_model
 
     kind = TASKS.load(task)
     base = merge(merge({}, DEFAULTS), kind.training_defaults)
-    base["training"]["lr"] = SCRATCH_RATE if init is None else rate_for(open_start(init).config.d_model)
+    base["training"]["lr"] = SCRATCH_RATE if init is None else rate_for(open_initial_model(init).config.d_model)
     if kind.parallel_text:
         del base["training"]["batch_size"], base["data"]["dev_fraction"]
     else:

@@ -33,7 +33,7 @@ from nlpcli.runs.finetuning.task_training import (
     texts_of,
     with_metric,
 )
-from nlpcli.runs.init_from_model import body_config, info_of, open_start
+from nlpcli.runs.init_from_model import body_config, info_of, open_initial_model
 from nlpcli.runs.model_preparation import ModelPreparation
 from nlpcli.runs.resolve_settings import warn_unused
 from nlpcli.runs.run_folder import choose_run
@@ -75,7 +75,7 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
     folder = choose_run(request, config, "mixture")
     sets = {name: _Examples(name, settings, listener.note) for name, settings in mixture.tasks.items()}
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
-    start = open_start(config.init) if config.init and not request.resume else None
+    start = open_initial_model(config.init) if config.init and not request.resume else None
     known = start.info if start else info_of(folder)
     tokenizer = tokenizer_of(
         request, config, start, folder, lambda: chain.from_iterable(e.texts() for e in sets.values()), listener

@@ -26,7 +26,7 @@ from nlpcli.runs.finetuning.example_reading import (
     warn_unknown_labels,
 )
 from nlpcli.runs.finetuning.task_samples import task_outputs, task_samples
-from nlpcli.runs.init_from_model import body_config, info_of, open_start
+from nlpcli.runs.init_from_model import body_config, info_of, open_initial_model
 from nlpcli.runs.model_preparation import ModelPreparation
 from nlpcli.runs.resolve_settings import SCHEDULED_SAMPLING, check_metric, warn_unused
 from nlpcli.runs.run_folder import choose_run
@@ -93,7 +93,7 @@ def run_task(
     given = given or Examples(*read_examples(kind, config, columns_of(config.examples), listener))
     examples, dev = held_out(given, config)
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
-    start = open_start(config.init) if config.init and not request.resume else None
+    start = open_initial_model(config.init) if config.init and not request.resume else None
     known = start.info if start else info_of(folder)
     tokenizer = tokenizer_of(request, config, start, folder, lambda: texts_of(kind, examples), listener)
     body = body_config(config.model)

@@ -23,7 +23,7 @@ from nlpcli.runs.finetuning.dev_alignments import (
 )
 from nlpcli.runs.finetuning.example_reading import shared_words
 from nlpcli.runs.finetuning.task_training import warner
-from nlpcli.runs.init_from_model import Start, info_of, open_start
+from nlpcli.runs.init_from_model import InitialModel, info_of, open_initial_model
 from nlpcli.runs.model_preparation import ModelPreparation, has_new_source_encoder
 from nlpcli.runs.resolve_settings import check_metric, warn_unused
 from nlpcli.runs.run_folder import choose_run
@@ -64,7 +64,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     _check_parallel(config.data.train, config.data.dev, warner(listener))
     folder = choose_run(request, config, "translation")
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
-    start = open_start(config.init) if config.init and not request.resume else None
+    start = open_initial_model(config.init) if config.init and not request.resume else None
     separate = _source_tokenizer(request, config, start, folder, listener)
     if separate is not None:
         vocabulary = {"source_vocab_size": separate.vocab_size}
@@ -170,7 +170,9 @@ def _objective(task: Translation, config: RunConfig) -> Translation | ScheduledS
     return ScheduledSampling(task, schedule)
 
 
-def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, run: Path, listener: Listener) -> Any:
+def _source_tokenizer(
+    request: Request, config: RunConfig, start: InitialModel | None, run: Path, listener: Listener
+) -> Any:
     """The tokenizer of sources that are read by an encoder of their own, None where there is none.
 
     Raises: NlpcliError for one that is named in vain, or that is not the model's.
@@ -204,7 +206,9 @@ def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, 
     return start.source_tokenizer
 
 
-def _conventions(config: RunConfig, start: Start | None, run: Path, separate: Tokenizer | None) -> dict[str, Any]:
+def _conventions(
+    config: RunConfig, start: InitialModel | None, run: Path, separate: Tokenizer | None
+) -> dict[str, Any]:
     """The entries of model.yaml about the inputs and outputs of the model that the run begins with.
 
     Where it reads a start before sources, a new source encoder reads that of its own vocabulary.
@@ -216,7 +220,7 @@ def _conventions(config: RunConfig, start: Start | None, run: Path, separate: To
     if start is None:
         if not config.init:
             return {}
-        start = open_start(config.init)  # the run was interrupted before its model was first kept
+        start = open_initial_model(config.init)  # the run was interrupted before its model was first kept
     info = dict(start.info)
     info.pop("alignment", None)  # a head that is no longer trained forgets its links
     if info.get("source_start") and has_new_source_encoder(config, start):

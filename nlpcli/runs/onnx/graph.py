@@ -111,7 +111,7 @@ def check_exportable(config: ModelConfig, model: nn.Module) -> None:
     if isinstance(config, TransformerConfig):
         for text in [*config.attention, *(config.decoder_attention or [])]:
             entry = parse_attention(text)
-            if entry.name != "softmax" or entry.pattern.counts_on_length:
+            if entry.name != "softmax" or entry.pattern.depends_on_length:
                 raise NlpcliError(f"the attention '{text}' can't be exported to ONNX", hint=INSTEAD)
     for module in model.modules():
         if isinstance(module, TokenHead) and module.recurrent is not None:

@@ -13,7 +13,7 @@ from nlpcli.config.schema import NoiseConfig, RunConfig
 from nlpcli.config.task_settings import ALIGNMENT_SETTINGS, EXAMPLE_SETTINGS
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.corpus import Corpus
-from nlpcli.runs.init_from_model import Start, open_start
+from nlpcli.runs.init_from_model import InitialModel, open_initial_model
 from nlpcli.runs.model_preparation import ModelPreparation
 from nlpcli.runs.multi_process_run import after_restart
 from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, OBJECTIVES, parse, spec_of
@@ -87,9 +87,9 @@ def without_model(preset: str) -> dict[str, Any]:
     return {key: value for key, value in presets.load(preset).items() if key not in ("model", "description", "source")}
 
 
-def _start(request: Request, config: RunConfig) -> Start | None:
+def _start(request: Request, config: RunConfig) -> InitialModel | None:
     """The initial model of a run, if any; a resumed run has its own weights."""
-    return open_start(config.init) if config.init and not request.resume else None
+    return open_initial_model(config.init) if config.init and not request.resume else None
 
 
 def show(request: Request, count: int, listener: Listener) -> Iterator[dict[str, Any]]:

@@ -59,9 +59,9 @@ def share_of(
     rank, count = processes.rank, processes.count
     if count == 1:
         return _whole([(make(place), 1.0) for place in places], len(places))
-    reads_on = getattr(task, "reads_on", False)
+    stateful = getattr(task, "stateful", False)
     divisible = getattr(task, "divisible", True)
-    if len(places) % count == 0 and not reads_on:
+    if len(places) % count == 0 and not stateful:
         return _whole([(make(place), 1.0) for place in places[rank::count]], len(places))
     batches: Iterable[Batch] = map(make, places)
     if not divisible:
@@ -69,7 +69,7 @@ def share_of(
     made = list(batches)
     if not all(hasattr(batch, "part") for batch in made):
         return _share_of_whole_batches(places, make, processes)
-    parts = [_rows_of(cast("DivisibleBatch", batch), processes, reads_on=reads_on) for batch in made]
+    parts = [_rows_of(cast("DivisibleBatch", batch), processes, stateful=stateful) for batch in made]
     first = processes.first  # counts each batch once
     return Share(
         parts,
@@ -99,11 +99,11 @@ def _whole(batches: list[tuple[Batch, float]], size: int) -> Share:
     )
 
 
-def _rows_of(batch: DivisibleBatch, processes: Processes, *, reads_on: bool) -> tuple[Batch, float]:
+def _rows_of(batch: DivisibleBatch, processes: Processes, *, stateful: bool) -> tuple[Batch, float]:
     start, stop = part_of(batch.size, processes.rank, processes.count)
     if start < stop:
         return batch.part(start, stop), 1.0
-    if reads_on:
+    if stateful:
         raise NlpcliError(
             f"a model with memory reads {batch.size} texts side by side, "
             f"which can't be divided among {processes.count} processes",

@@ -32,18 +32,18 @@ def may_restart() -> bool:
     return _number("TORCHELASTIC_MAX_RESTARTS", 0) > 0
 
 
-_met = False
+_connected = False
 
 
-def have_met() -> bool:
+def is_connected() -> bool:
     """Whether this process is connected to the others."""
-    return _met
+    return _connected
 
 
-def note_meeting() -> None:
+def mark_connected() -> None:
     """Called when this process is connected to the others."""
-    global _met
-    _met = True
+    global _connected
+    _connected = True
 
 
 def _number(name: str, usual: int) -> int:

@@ -31,7 +31,7 @@ class NoLog:
     def close(self) -> None: ...
 
 
-class Silent(Observer):
+class SilentObserver(Observer):
     """Reports nothing."""
 
     def note(self, text: str) -> None: ...
@@ -45,7 +45,7 @@ class Silent(Observer):
     def stopped(self, progress: Progress, reason: str) -> None: ...
 
 
-SILENT = Silent()
+SILENT = SilentObserver()
 
 
 class GroupInterrupts(Interrupts):

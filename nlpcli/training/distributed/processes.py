@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, distributed
 
 from nlpcli.errors import RunFailed
-from nlpcli.training.distributed.environment import note_meeting, process_count, process_rank, restarts
+from nlpcli.training.distributed.environment import mark_connected, process_count, process_rank, restarts
 from nlpcli.training.interrupts import Interrupted
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ T = TypeVar("T")
 _PATIENCE = datetime.timedelta(days=7)  # while the first process prepares data or evaluates, the others wait
 
 
-class PeerLost(RunFailed):
+class ProcessLost(RunFailed):
     """Another process of the run has ended, so that this one can't continue."""
 
 
@@ -135,19 +135,19 @@ ALONE = Processes()
 
 def processes() -> Processes:
     """The processes of this command, as the environment names them; they meet at the first call."""
-    return _met() if process_count() > 1 else ALONE
+    return _connected() if process_count() > 1 else ALONE
 
 
 @cache
-def _met() -> Processes:
-    """Raises: PeerLost when the processes can't be connected."""
+def _connected() -> Processes:
+    """Raises: ProcessLost when the processes can't be connected."""
     count, rank = process_count(), process_rank()
     with peers():
         if not distributed.is_initialized():
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             distributed.init_process_group(backend, store=_agent_store(count), rank=rank, world_size=count)
         control = distributed.new_group(backend="gloo", timeout=_PATIENCE)
-    note_meeting()
+    mark_connected()
     return Processes(count, rank, control)
 
 
@@ -173,13 +173,13 @@ _LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "connection", 
 
 @contextmanager
 def peers() -> Iterator[None]:
-    """Raises: PeerLost where the connection to another process is lost inside."""
+    """Raises: ProcessLost where the connection to another process is lost inside."""
     try:
         yield
     except RuntimeError as error:  # DistBackendError is one
         if not isinstance(error, distributed.DistError) and not any(word in str(error) for word in _LOST):
             raise
-        raise PeerLost(
+        raise ProcessLost(
             "the connection to another process of the run was lost",
             hint="its own message has the reason; --resume resumes the run from its last checkpoint",
         ) from error

@@ -19,7 +19,7 @@ from nlpcli.runs.dev_samples import DevOutputs, write_outputs
 from nlpcli.runs.finetuning.task_samples import task_outputs, task_samples
 from nlpcli.tasks import TASKS
 from nlpcli.tasks.tag_set import Tags
-from nlpcli.tasks.text_to_text import Wording
+from nlpcli.tasks.text_to_text import TextToTextSettings
 
 RESAMPLING = Resampling(200, 7)
 SIZE = 40
@@ -100,7 +100,7 @@ def alike_or_not(seed):
 def texts(measure):
     def made(seed):
         generator = SimpleNamespace(signature="beam:1|max:9")
-        task = task_of("text-to-text", wording=Wording(measure=measure), generator=generator)
+        task = task_of("text-to-text", wording=TextToTextSettings(measure=measure), generator=generator)
         lines = ["the cat sat on the mat today", "a dog runs in the park", "we saw two small birds there"]
         gold = [(lines[i % 3],) if i % 2 else (lines[i % 3], lines[(i + 1) % 3]) for i in range(SIZE)]
         examples = [Example((f"text {i}",), label=gold[i]) for i in range(SIZE)]

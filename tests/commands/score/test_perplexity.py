@@ -8,7 +8,7 @@ import pytest
 import torch
 from model_settings import of_family
 
-from nlpcli.commands.score.perplexity import Reading, perplexity_of
+from nlpcli.commands.score.perplexity import PerplexitySettings, perplexity_of
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import load_model, save_model
@@ -46,7 +46,7 @@ def write(tmp_path, tokenizer):
 
 
 def scores_of(path, text, **reading):
-    [scores] = perplexity_of(path, [text], Reading(device="cpu", **reading), notify=print).values()
+    [scores] = perplexity_of(path, [text], PerplexitySettings(device="cpu", **reading), notify=print).values()
     return {score.name: score for score in scores}
 
 

@@ -23,7 +23,7 @@ def _child(rank, count, folder, function, argument):
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(count), LOCAL_RANK=str(rank))
     try:
         torch.set_num_threads(1)
-        group._met.cache_clear()
+        group._connected.cache_clear()
         distributed.init_process_group(
             "gloo", store=distributed.FileStore(str(folder / "store"), count), rank=rank, world_size=count,
             timeout=datetime.timedelta(seconds=LIMIT),
