@@ -10,7 +10,7 @@ from nlpcli.config.number_parsing import parse_float
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.objectives.gap_sentences import GapSentences
 from nlpcli.objectives.noise import Bart, Noise
-from nlpcli.objectives.spans import KINDS, Spans
+from nlpcli.objectives.span_corruption import KINDS, Spans
 
 BART = {"mask": ("0.15",), "delete": ("0.15",), "infill": ("0.3", "3"), "permute": (), "rotate": ()}
 T5 = {name: {"spans": ("0.15", "3"), "prefix": (), "deshuffle": ()}.get(name, ("0.15",)) for name in KINDS}

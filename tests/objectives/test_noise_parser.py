@@ -8,7 +8,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.objectives.gap_sentences import GapSentences
 from nlpcli.objectives.noise import Bart
 from nlpcli.objectives.noise_parser import NOISES, parse_noise
-from nlpcli.objectives.spans import Spans
+from nlpcli.objectives.span_corruption import Spans
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def measures(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]
 
 def _preset_for(noise: str) -> str | None:
     """The preset that reads and writes as the model which this noise is from."""
-    from nlpcli.objectives.spans import KINDS
+    from nlpcli.objectives.span_corruption import KINDS
 
     kind = noise.split(":")[0].strip()
     if kind in KINDS:

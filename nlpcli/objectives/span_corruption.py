@@ -1,4 +1,4 @@
-"""T5's unsupervised objectives (Raffel et al. 2020, sections 3.1.4 and 3.3, Table 3).
+"""T5's span corruption and the objectives beside it (Raffel et al. 2020, sections 3.1.4 and 3.3, Table 3).
 
 Of "Thank you for inviting me to your party last week ." they make, with <X>, <Y>, <Z> the first sentinels:
 

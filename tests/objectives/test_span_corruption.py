@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.noise import Symbols, Text
-from nlpcli.objectives.spans import KINDS, Spans, random_segments, random_spans, replace_spans, span_counts
+from nlpcli.objectives.span_corruption import KINDS, Spans, random_segments, random_spans, replace_spans, span_counts
 from nlpcli.text import SpecialTokens
 
 SPECIAL = SpecialTokens.first(sentinels=100)
