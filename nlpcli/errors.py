@@ -148,7 +148,8 @@ def missing_path_hint(path: Path) -> str | None:
     except OSError:
         return None
     if near is not None:
-        return f"did you mean '{parent / near / path.relative_to(part)}'?"
+        whole = parent / near / path.relative_to(part)
+        return f"did you mean '{whole if whole.exists() else parent / near}'?"
     return None if part == path else f"the folder {path.parent} does not exist"
 
 

@@ -81,7 +81,7 @@ def test_a_lack_of_memory_is_distinguished_from_other_errors(error, memory):
     [
         ("runs/ende", "did you mean '{}/runs/end'?"),
         ("rnus/end", "did you mean '{}/runs/end'?"),
-        ("rnus/end/part", "did you mean '{}/runs/end/part'?"),
+        ("rnus/end/part", "did you mean '{}/runs'?"),
         ("other/end", "the folder {}/other does not exist"),
         ("runs/other", None),
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.config.files import real_path
-from nlpcli.errors import NlpcliError, unknown
+from nlpcli.errors import NlpcliError, missing_path_hint, unknown
 
 _FOLDER = Path(__file__).parent
 
@@ -33,6 +33,9 @@ def _find(name: str, folder: Path) -> Path:
         return _FOLDER / f"{name}.yaml"
     path = folder / name
     if path.suffix not in (".yaml", ".yml") and not path.is_file():
+        if len(Path(name).parts) > 1:
+            hint = missing_path_hint(path) or "'nlpcli config list' lists the presets"
+            raise NlpcliError(f"{path}: no such file or folder", hint=hint)
         raise unknown("preset", name, names())
     return path
 

@@ -217,3 +217,15 @@ def test_listing_the_names_imports_nothing_heavy(environment):
 
     probe = "import sys; from nlpcli import presets; presets.names(); assert not {'torch', 'yaml'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", probe], env=environment, check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("runs/germna", "did you mean '{}/runs/german'?"), ("other/x", "the folder {}/other does not exist"),
+     ("runs/x", "'nlpcli config list' lists the presets")],
+)  # fmt: skip
+def test_a_path_that_is_not_there_is_no_unknown_preset(name, hint, tmp_path):
+    (tmp_path / "runs" / "german").mkdir(parents=True)
+    with pytest.raises(NlpcliError, match=r"no such file or folder") as caught:
+        presets.load(tmp_path / name)
+    assert caught.value.hint == hint.format(tmp_path)
