@@ -38,7 +38,7 @@ ATTENTION = typer.Option(
     "random:N "
     "(N random tokens). + combines patterns, as in window:128+global:2. In a decoder, no query attends to later "
     "tokens. "
-    "docs/figures.md lists all patterns. Other kinds of attention are linear, performer:N, lsh:N and more, see "
+    "docs/figures.md lists all patterns. Other kinds of attention are linear, performer:M, linformer:K and more, see "
     "docs/attention-kinds.md. If the option is repeated, the patterns alternate from layer to layer.",
 )
 SET = typer.Option(

@@ -32,7 +32,9 @@ class WordVectorsConfig(ModelConfig):
     documents: Annotated[int, Field(ge=0, lt=2**31)] = Field(
         0, description="documents with a vector of their own (pv-dm, pv-dbow); taken from the training text"
     )
-    output_vectors: bool = Field(True, description="write the output matrix, too: the vectors of words as context")
+    output_vectors: bool = Field(
+        True, description="whether the model has the output matrix, too: the vectors of words that are predicted"
+    )
     dropout: Fraction = Field(0.0, description="dropout on the vectors")
     initialization: Literal["xavier", "normal", "bert", "t5"] = "normal"
     init_std: float = Field(0.003, gt=0, description="standard deviation of the initialization 'normal'")
