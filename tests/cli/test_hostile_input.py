@@ -51,7 +51,7 @@ def make(body, work):
     return Call([])
 
 bodies = json.loads(sys.argv[2])
-limits = Limits(cpu=1, wall=2.0, memory=300 * 2**20)
+limits = Limits(cpu=4, wall=6.0, memory=300 * 2**20)  # a slow machine takes over a second for 400 MB
 print(json.dumps([found.faults for found in outcomes(bodies, make, Path(sys.argv[3]), limits)]))
 """
 
