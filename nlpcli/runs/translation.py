@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nlpcli.config.transformer_settings import TransformerConfig
     from nlpcli.decoding.line_translator import LineTranslator, Request, Translation, TranslatorSettings
     from nlpcli.decoding.translation_model import TranslationModel
+    from nlpcli.models.alignment_head import AlignmentHead
     from nlpcli.models.model_folder import LoadedModel
 
 FORMATS = ("auto", "text", "jsonl")
@@ -255,7 +256,6 @@ def fast_folder(job: TranslateRequest, notify: Callable[[str], None]) -> Path | 
 def _settings(job: TranslateRequest, loaded: LoadedModel, generation: Generation | None) -> TranslatorSettings:
     """How a model translates. generation: as `_generation` gives it."""
     from nlpcli.decoding.line_translator import TranslatorSettings
-    from nlpcli.models.alignment_head import AlignmentHead
 
     target_start = tuple(loaded.info.get("target_start", ())) or None
     if generation is not None:
@@ -273,10 +273,16 @@ def _settings(job: TranslateRequest, loaded: LoadedModel, generation: Generation
         target_start=target_start,
         alignments=job.alignments,
         alignment_layer=job.alignment_layer,
-        alignment_head=AlignmentHead.of(loaded.info),
+        alignment_head=_alignment_head(loaded) if job.alignments else None,
         scores=job.scores,
         **({} if job.batch_tokens is None else {"batch_tokens": job.batch_tokens}),
     )
+
+
+def _alignment_head(loaded: LoadedModel) -> AlignmentHead | None:
+    from nlpcli.models.alignment_head import AlignmentHead  # it imports torch, which CTranslate2 does without
+
+    return AlignmentHead.of(loaded.info)
 
 
 def _generation(job: TranslateRequest, loaded: LoadedModel, warn: Callable[[str], None]) -> Generation | None:

@@ -143,6 +143,9 @@ def test_few_numbers_of_rows_need_a_kernel(least):
     assert all(padded_rows(size, least) == size for size in sizes.values())
 
 
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512", reason="oneDNN multiplies bfloat16 with AVX-512 alone"
+)
 @pytest.mark.parametrize("vocabulary", [640, 701])
 def test_the_best_tokens_by_way_of_bfloat16_are_those_of_float32(monkeypatch, vocabulary):
     monkeypatch.setattr(module, "onednn_is_faster", lambda: True)
